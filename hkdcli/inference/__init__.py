@@ -1,0 +1,1 @@
+"""Inference: exact closed-set scoring, shifted orders, decoding, resumable prediction."""

@@ -1,0 +1,1 @@
+"""Models: loading, adapters, answer logits, and what each family needs."""

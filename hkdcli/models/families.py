@@ -1,0 +1,107 @@
+"""What a model family needs: the one place where families differ.
+
+Dimensions: B rows, L positions.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LANGUAGE_MODEL_NAMES = ("language_model", "text_model")
+
+
+def allow_missing_torchvision() -> None:
+    """Let processors load without torchvision, by leaving their video part out.
+
+    Still images never reach a video processor, and the image processors choose their PIL backend themselves.
+    """
+    from transformers.processing_utils import ProcessorMixin
+    from transformers.utils import is_torchvision_available
+
+    if is_torchvision_available() or getattr(ProcessorMixin, "_hkd_without_video", False):
+        return
+    get_attributes = ProcessorMixin.get_attributes.__func__
+
+    def get_still_attributes(cls: type) -> list[str]:
+        return [name for name in get_attributes(cls) if not name.startswith("video")]
+
+    ProcessorMixin.get_attributes = classmethod(get_still_attributes)
+    ProcessorMixin.video_processor = None
+    ProcessorMixin._hkd_without_video = True
+
+
+def unwrap(model: nn.Module) -> Any:
+    """The transformers model inside an adapter wrapper; LoRA layers stay in place."""
+    get_base_model = getattr(model, "get_base_model", None)
+    return get_base_model() if callable(get_base_model) else model
+
+
+def get_backbone(model: nn.Module) -> Any:
+    """The part of an image-text-to-text model that ends before the language-model head."""
+    return unwrap(model).model
+
+
+def get_language_model(model: nn.Module) -> tuple[str, nn.Module]:
+    """Full name (for example `model.language_model`) and module of the language model."""
+    backbone = get_backbone(model)
+    for name in LANGUAGE_MODEL_NAMES:
+        if (module := getattr(backbone, name, None)) is not None:
+            return f"model.{name}", module
+    raise AttributeError(f"{type(backbone).__name__} has none of {', '.join(LANGUAGE_MODEL_NAMES)}")
+
+
+def get_vision_parts(model: nn.Module) -> dict[str, nn.Module]:
+    """Full name -> module of all that is not the language model: vision tower, connector."""
+    children = get_backbone(model).named_children()
+    return {f"model.{name}": module for name, module in children if name not in LANGUAGE_MODEL_NAMES}
+
+
+def compute_position_ids(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Positions of a padded batch, and where each row goes on.
+
+    Models with multimodal rotary embeddings count an image by its longer side, so that the next position is
+    not the number of tokens; and they remember the last batch on the module, which goes stale. Explicit
+    positions avoid both.
+
+    Args:
+        model: an image-text-to-text model, adapter-wrapped or not.
+        inputs: model inputs with `input_ids` and `attention_mask` of shape [B, L].
+
+    Returns:
+        Position ids, [B, L] or [3, B, L] as the model takes them; the next free position of each row, [B].
+    """
+    backbone, mask = get_backbone(model), inputs["attention_mask"]
+    get_rope_index = getattr(backbone, "get_rope_index", None)
+    if get_rope_index is None:
+        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
+        return positions, mask.long().sum(-1)
+    accepted = inspect.signature(get_rope_index).parameters
+    positions, _ = get_rope_index(**{name: value for name, value in inputs.items() if name in accepted})
+    masked = positions.masked_fill(mask[None] == 0, -1)
+    return positions, masked.amax(dim=(0, 2)) + 1
+
+
+def continue_positions(position_ids: Tensor, continued: Tensor) -> Tensor:
+    """Bring continuation positions [B, L] of text to the form of `position_ids` (three axes or one)."""
+    return continued[None].expand(position_ids.shape[0], -1, -1) if position_ids.dim() == 3 else continued
+
+
+def get_sliding_window(model: nn.Module) -> int | None:
+    """The shortest attention window of the language model in tokens; None where every layer sees all."""
+    config = unwrap(model).config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    layers = getattr(config, "layer_types", None)
+    slides = layers is None or any("sliding" in kind for kind in layers)
+    enabled = getattr(config, "use_sliding_window", True)
+    return int(window) if window and slides and enabled else None
+
+
+def cap_logits(model: nn.Module, logits: Tensor) -> Tensor:
+    """Apply the model's own soft cap on logits, which lives outside its head; most models have none."""
+    cap = getattr(unwrap(model).config.get_text_config(), "final_logit_softcapping", None)
+    return torch.tanh(logits / cap) * cap if cap else logits
