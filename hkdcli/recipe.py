@@ -117,14 +117,17 @@ class LoraTuning(RecipePart):
 
 
 def _name_tuning(value: Any) -> str | None:
-    """Tell the two ways of tuning apart, so that an error speaks of the one that was meant."""
+    """Tell the two ways of tuning apart, so that an error speaks of the one that was meant.
+
+    The angle brackets let `recipe_file` drop the tag from the key that it shows.
+    """
     if value == "full":
-        return "full"
-    return "lora" if isinstance(value, dict | LoraTuning) else None
+        return "<full>"
+    return "<lora>" if isinstance(value, dict | LoraTuning) else None
 
 
 Tuning = Annotated[
-    Annotated[Literal["full"], Tag("full")] | Annotated[LoraTuning, Tag("lora")],
+    Annotated[Literal["full"], Tag("<full>")] | Annotated[LoraTuning, Tag("<lora>")],
     Discriminator(
         _name_tuning, custom_error_type="tuning", custom_error_message="is not one of: full, lora: {...}"
     ),
@@ -163,7 +166,7 @@ class Train(RecipePart):
 class Level(RecipePart):
     """One model of the pyramid."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
     """Name of the level in logs, folders and `hkd infer --level`."""
     model: str = Field(min_length=1)
     """A folder, a hub id with an optional @revision, or scenes:NAME for a bundled model."""

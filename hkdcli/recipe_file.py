@@ -1,0 +1,300 @@
+"""A recipe on disk and on the command line: YAML plus `key=value` -> `Recipe`, and back.
+
+Every problem is found before anything is said, and each names its dotted key:
+
+    recipes/demo.yaml: 2 problems
+      pyramid[1].quantization  "int5" is not one of: none, int8, nf4
+      distill.temperture       unknown key; did you mean "temperature"?
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from hkdcli.errors import Problem, RecipeError, UsageError
+from hkdcli.masking import mask_secrets
+from hkdcli.recipe import Recipe
+from hkdcli.safe_yaml import MAX_BYTES, MAX_DEPTH, Value, is_plain_text, parse_yaml
+
+_Step = str | int
+_STEP = re.compile(r"\[\d+\]|[^.\[\]]+")
+_KEY = re.compile(r"[^.\[\]]+(?:\.[^.\[\]]+|\[\d+\])*")
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and change it by overrides.
+
+    Args:
+        path: The YAML file.
+        overrides: `key=value` texts: dotted keys, list places as `[1]`, `.1` or the level's name; the
+            value is YAML.
+
+    Returns:
+        The recipe, with every default filled in.
+
+    Raises:
+        UsageError: There is no such file, or it is no text.
+        RecipeError: The recipe cannot be used; carries every problem.
+    """
+    return build_recipe(_read_text(path), overrides, source=str(path))
+
+
+def build_recipe(text: str, overrides: Sequence[str] = (), *, source: str = "recipe") -> Recipe:
+    """Build a recipe from YAML text; as `read_recipe`, without the file.
+
+    Args:
+        text: The YAML.
+        overrides: `key=value` texts.
+        source: What to call the text in messages.
+
+    Returns:
+        The recipe, with every default filled in.
+
+    Raises:
+        RecipeError: The recipe cannot be used; carries every problem.
+    """
+    tree, problems = parse_yaml(text)
+    if isinstance(tree, dict):
+        for override in overrides:
+            problems += _apply_override(tree, override)
+        problems += _find_problems(tree)
+    elif not problems:
+        problems = [Problem("", "the file is empty" if tree is None else 'not a block of "key: value" lines')]
+    if problems:
+        raise RecipeError(source, problems)
+    return Recipe.model_validate(tree)
+
+
+def render_recipe(recipe: Recipe) -> str:
+    """Render the whole recipe as YAML, each field once with its description.
+
+    Args:
+        recipe: Any recipe.
+
+    Returns:
+        YAML that reads back equal to the recipe, unless it held a secret, which is masked.
+    """
+    seen: set[tuple[type, str]] = set()
+    return mask_secrets("\n".join(_render_block(recipe, 0, seen)) + "\n")
+
+
+def build_schema() -> dict[str, Any]:
+    """Build the JSON Schema of a recipe, for editors that complete and check YAML.
+
+    Returns:
+        The schema, draft 2020-12.
+    """
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+
+
+def _read_text(path: Path) -> str:
+    if not path.exists():
+        raise UsageError(f"{path}: no such recipe", hint="Give the path of a YAML file, as in recipes/.")
+    if not path.is_file():
+        raise UsageError(f"{path}: not a file", hint="Give the path of a YAML file, as in recipes/.")
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UsageError(f"{path}: larger than {MAX_BYTES // 1_000_000} MB; this is no recipe")
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+# Overrides
+
+
+def _apply_override(tree: dict[str, Value], override: str) -> list[Problem]:
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    if not equals or not _KEY.fullmatch(key):
+        return [Problem(override[:60], "is not key=value")]
+    steps = [step.strip("[]") for step in _STEP.findall(key)]
+    if len(steps) > MAX_DEPTH:
+        return [Problem(key[:60], f"nested deeper than {MAX_DEPTH} levels")]
+    value, problems = parse_yaml(text)
+    if problems:
+        return [Problem(key, f"the value is not YAML: {problem.detail}") for problem in problems]
+    try:
+        _set_value(tree, steps, value)
+    except LookupError as error:
+        return [Problem(key, str(error.args[0]))]
+    return []
+
+
+def _set_value(tree: Value, steps: list[str], value: Value) -> None:
+    """Set one place of the tree; blocks that are absent or null on the way are made."""
+    for i, step in enumerate(steps):
+        last = i == len(steps) - 1
+        if isinstance(tree, list):
+            place: Any = _find_place(tree, step)
+        elif isinstance(tree, dict):
+            place = step
+            tree.setdefault(step, None)
+        else:
+            raise LookupError(f"{'.'.join(steps[:i])} is {_show(tree)}, not a block")
+        container: Any = tree
+        if last:
+            container[place] = value
+        elif container[place] is None:
+            container[place] = {}
+        tree = container[place]
+
+
+def _find_place(items: list[Value], step: str) -> int:
+    names = [item.get("name") if isinstance(item, dict) else None for item in items]
+    if step in names:
+        return names.index(step)
+    if step.isdigit() and int(step) < len(items):
+        return int(step)
+    known = ", ".join(str(name) for name in names if name is not None)
+    raise LookupError(f'no "{step}" in a list of {len(items)}' + (f"; there are: {known}" if known else ""))
+
+
+# Problems
+
+
+def _find_problems(tree: dict[str, Value]) -> list[Problem]:
+    try:
+        Recipe.model_validate(tree)
+    except ValidationError as error:
+        return [_describe(details) for details in error.errors(include_url=False)]
+    return []
+
+
+_EXPECTED = {
+    "int_type": "{value} is not a whole number",
+    "float_type": "{value} is not a number",
+    "bool_type": "{value} is not true or false",
+    "string_type": "{value} is not a text; put it in quotes",
+    "finite_number": "{value} is not a finite number",
+    "model_type": '{value} is not a block of "key: value" lines',
+    "tuple_type": "{value} is not a list",
+    "missing": "is missing",
+    "greater_than": "{value} must be more than {gt}",
+    "greater_than_equal": "{value} must be at least {ge}",
+    "less_than": "{value} must be less than {lt}",
+    "less_than_equal": "{value} must be at most {le}",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+    "string_pattern_mismatch": "{value} is no name; use letters, digits, - and _",
+    "tuning": "{value} is not one of: full, lora: {{...}}",
+    "recipe": "{text}",
+}
+
+
+def _describe(details: ErrorDetails) -> Problem:
+    steps = [step for step in details["loc"] if not str(step).startswith("<")]
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "extra_forbidden":
+        detail = "unknown key" + _suggest_key(steps)
+    elif kind == "literal_error":
+        detail = f"{_show(details['input'])} is not one of: {_list_literals(str(context['expected']))}"
+    else:
+        detail = _EXPECTED.get(kind, "{value}: " + details["msg"].replace("{", "{{").replace("}", "}}"))
+        detail = detail.format(value=_show(details["input"]), **context)
+    return Problem(_render_key(steps), mask_secrets(detail))
+
+
+def _render_key(steps: Sequence[_Step]) -> str:
+    key = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    return key.removeprefix(".")
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _list_literals(expected: str) -> str:
+    return ", ".join(re.findall(r"'([^']*)'", expected))
+
+
+def _suggest_key(steps: Sequence[_Step]) -> str:
+    """Find the key that was meant: a sibling first, then one that belongs elsewhere."""
+    wrong, schema = str(steps[-1]), Recipe.model_json_schema()
+    siblings = list(_properties_at(schema, steps[:-1]))
+    shortened = [name for name in siblings if "_" in name and wrong == "".join(w[0] for w in name.split("_"))]
+    near = shortened or difflib.get_close_matches(wrong, siblings, n=1)
+    if near:
+        return f'; did you mean "{near[0]}"?'
+    elsewhere = {key.rpartition(".")[2]: key for key in reversed(list(iterate_keys()))}
+    near = difflib.get_close_matches(wrong, list(elsewhere), n=1, cutoff=0.85)
+    if near:
+        return f'; did you mean "{elsewhere[near[0]]}"?'
+    return f"; known here: {', '.join(siblings)}"
+
+
+def iterate_keys() -> Iterator[str]:
+    """Name every key of a recipe, dotted, in the order of the schema; list items show as `[]`.
+
+    Yields:
+        Keys such as `train.max_steps` and `pyramid[].name`.
+    """
+    yield from _keys_below(Recipe.model_json_schema(), ())
+
+
+def _keys_below(schema: dict[str, Any], steps: tuple[_Step, ...]) -> Iterator[str]:
+    for name in _properties_at(schema, steps):
+        yield _render_key((*steps, name)).replace("[0]", "[]")
+        yield from _keys_below(schema, (*steps, name))
+        yield from _keys_below(schema, (*steps, name, 0))
+
+
+def _properties_at(schema: dict[str, Any], steps: Sequence[_Step]) -> dict[str, Any]:
+    nodes = _variants(schema, schema)
+    for step in steps:
+        below = [node["items"] for node in nodes if isinstance(step, int) and "items" in node]
+        below += [node["properties"][step] for node in nodes if step in node.get("properties", {})]
+        nodes = [variant for node in below for variant in _variants(schema, node)]
+    return {name: value for node in nodes for name, value in node.get("properties", {}).items()}
+
+
+def _variants(schema: dict[str, Any], node: dict[str, Any]) -> list[dict[str, Any]]:
+    if "$ref" in node:
+        return _variants(schema, schema["$defs"][node["$ref"].rpartition("/")[2]])
+    options = node.get("anyOf", []) + node.get("oneOf", [])
+    return [variant for option in options for variant in _variants(schema, option)] or [node]
+
+
+# Rendering
+
+
+def _render_block(block: BaseModel, indent: int, seen: set[tuple[type, str]]) -> list[str]:
+    lines = []
+    for field, info in type(block).model_fields.items():
+        first = (type(block), field) not in seen
+        seen.add((type(block), field))
+        comment = f"  # {info.description}" if first and info.description else ""
+        lines += _render_field(info.alias or field, getattr(block, field), comment, indent, seen)
+    return lines
+
+
+def _render_field(key: str, value: Any, comment: str, indent: int, seen: set[tuple[type, str]]) -> list[str]:
+    start = f"{' ' * indent}{key}:"
+    if isinstance(value, BaseModel):
+        return [start + comment, *_render_block(value, indent + 2, seen)]
+    if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+        blocks = [_render_block(item, indent + 4, seen) for item in value]
+        items = [[" " * (indent + 2) + "- " + block[0].lstrip(), *block[1:]] for block in blocks]
+        return [start + comment, *(line for item in items for line in item)]
+    return [f"{start} {_render_value(value)}{comment}"]
+
+
+def _render_value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_render_value(item) for item in value) + "]"
+    if isinstance(value, str):
+        plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", value) and is_plain_text(value)
+        return value if plain else yaml.dump(value, default_style='"', width=float("inf")).strip()
+    return json.dumps(value)
