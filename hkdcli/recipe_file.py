@@ -39,11 +39,8 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             value is YAML.
 
     Returns:
-        The recipe, with every default filled in.
-
-    Raises:
-        UsageError: There is no such file, or it is no text.
-        RecipeError: The recipe cannot be used; carries every problem.
+        The recipe, with every default filled in. A path that is no text file raises `UsageError`; a
+        recipe that cannot be used raises `RecipeError`, which carries every problem.
     """
     return build_recipe(_read_text(path), overrides, source=str(path))
 
@@ -239,7 +236,7 @@ def iterate_keys() -> Iterator[str]:
     """Name every key of a recipe, dotted, in the order of the schema; list items show as `[]`.
 
     Yields:
-        Keys such as `train.max_steps` and `pyramid[].name`.
+        str: Keys such as `train.max_steps` and `pyramid[].name`.
     """
     yield from _keys_below(Recipe.model_json_schema(), ())
 
