@@ -24,7 +24,7 @@ from hkdcli.models.families import allow_missing_torchvision
 CORPUS = [
     "Which phrases of the caption does the image contradict? Answer with the letters.",
     "Is the claim true, given the image and the context? Answer with one letter.",
-    "Context: Claim: Caption: Question: Choices: No hallucination, True, False, Partially True, Not Verifiable",
+    "Context: Claim: Caption: Question: Choices: No hallucination, True, False, Partially True",
     "a red square is left of a small blue circle; the shelf displays fresh green vegetables",
     "user assistant system You are a helpful assistant. A. B. C. D. A, B, C, D",
 ]

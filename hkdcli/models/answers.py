@@ -1,0 +1,80 @@
+"""Logits at answer positions only: the head never sees the rest of the sequence.
+
+Dimensions: B rows, L positions, A answer positions of the batch, H hidden size, V vocabulary of the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hkdcli.data.batches import Batch
+from hkdcli.models import families
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLogits:
+    """`logits` [A, V] in float32: row a predicts `batch.answer_targets[a]`."""
+
+    logits: Tensor
+
+
+class AnswerModel(nn.Module):
+    """A model, adapter-wrapped or not, that answers a `Batch` with logits at its answer positions.
+
+    A vision tower without trainable parameters builds no graph: pixels ask for no gradient either. Its
+    dropout and batch statistics stay frozen too, see `train`.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> AnswerLogits:
+        """Run the backbone on the whole batch and the head on its answer positions.
+
+        Args:
+            batch: on the model's device.
+
+        Returns:
+            Logits equal to those of the full model at the same positions, cast to float32.
+        """
+        hidden = compute_hidden_states(self.model, batch.model_inputs)
+        return AnswerLogits(compute_logits(self.model, hidden[batch.answer_rows, batch.answer_columns]))
+
+    def train(self, mode: bool = True) -> AnswerModel:
+        """Set training mode, except for parts without a trainable parameter.
+
+        A frozen tower with batch normalisation would otherwise go on shifting its statistics.
+
+        Args:
+            mode: whether to train.
+
+        Returns:
+            Itself.
+        """
+        super().train(mode)
+        language = families.get_language_model(self.model)[1]
+        for part in (*families.get_vision_parts(self.model).values(), language):
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
+        return self
+
+
+def compute_hidden_states(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
+    """Last hidden states [B, L, H] of the backbone, without a key-value cache."""
+    hidden: Tensor = families.get_backbone(model)(
+        **inputs, use_cache=False, return_dict=True
+    ).last_hidden_state
+    return hidden
+
+
+def compute_logits(model: nn.Module, hidden: Tensor) -> Tensor:
+    """Head on chosen hidden states [A, H] -> logits [A, V] in float32."""
+    logits = families.unwrap(model).get_output_embeddings()(hidden)
+    # Softmax and its logarithm lose the tail of the vocabulary in half precision.
+    return families.cap_logits(model, logits.to(torch.float32))
