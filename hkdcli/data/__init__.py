@@ -1,0 +1,1 @@
+"""Records and images: read, checked, and made into what a model takes."""

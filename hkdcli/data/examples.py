@@ -1,14 +1,21 @@
-"""Files of examples: read in every form the challenge and its users write, written in one."""
+"""Files of examples: read in every form that the challenge and its users write, written in one."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from hkdcli.data.answers_text import is_contradicted
+from hkdcli.data.containers import iterate_rows
 from hkdcli.data.records import NO_HALLUCINATION, Choice, Example, Task
-from hkdcli.errors import BadRow
+from hkdcli.data.rows import parse_row, render_row
+from hkdcli.errors import BadRow, DataError, MachineLimitError, SetupError
 
 __all__ = [
     "NO_HALLUCINATION",
@@ -30,31 +37,121 @@ class ReadResult:
     warnings: tuple[str, ...]
 
 
-def read_examples(path: str | Path, *, encoding: str = "utf-8") -> ReadResult:
-    """Read the plain case; every other form arrives with the next commit."""
-    examples = []
-    for row in json.loads(Path(path).read_text(encoding)):
-        raw = {**row, **row.get("metadata", {})}
-        hallucination = "system1_answer" in raw
-        gold = raw.get("correct_choice")
-        examples.append(
-            Example(
-                id=raw["id"],
-                task="hallucination" if hallucination else "factuality",
-                image=raw["image_id"],
-                question=raw["system2_question" if hallucination else "question"],
-                choices=tuple(Choice(item["id"], item["choice"]) for item in raw["choices"]),
-                answer=None if gold is None else frozenset(gold.split(",")),
-                caption=raw.get("system1_answer", ""),
-                caption_question=raw.get("system1_question", ""),
-                claim=raw.get("claim", ""),
-                context=raw.get("context", ""),
-                extra={"meta": raw.get("meta")},
-            )
-        )
-    return ReadResult(tuple(examples), (), ())
+def read_examples(path: str | Path, *, encoding: str = "utf-8", strict: bool = False) -> ReadResult:
+    """Read a JSON array, JSONL, one JSON object, Parquet, or a `datasets.save_to_disk` folder.
+
+    A form whose package is not installed raises SetupError, an unknown encoding UsageError.
+
+    Args:
+        path: The file or folder; its form is told from its content, not its name.
+        encoding: Of JSON text.
+        strict: Make a bad row of a record whose `correct_answer` and `correct_choice` disagree
+            (`record.answer_mismatch`); otherwise they are counted in a warning.
+
+    Returns:
+        Examples in file order, bad rows in file order, warnings. Identical rows are kept once; a
+        second, different row of the same id is bad (`record.duplicate_id`).
+
+    Raises:
+        DataError: The whole file is unusable, or holds no records.
+    """
+    kept: dict[str, Example] = {}
+    bad_rows: list[BadRow] = []
+    twice, contradicted = 0, []
+    for row in iterate_rows(Path(path), encoding):
+        example = row if isinstance(row, BadRow) else parse_row(row.value, row.path)
+        if isinstance(example, BadRow):
+            bad_rows.append(example)
+        elif example.id in kept:
+            twice += 1
+            if example != kept[example.id]:
+                bad_rows.append(_refuse_second(example, row.path))
+                twice -= 1
+        elif strict and is_contradicted(example):
+            detail = "correct_answer and correct_choice name different choices"
+            bad_rows.append(BadRow("record.answer_mismatch", example.id, row.path, detail))
+        else:
+            kept[example.id] = example
+            if is_contradicted(example):
+                contradicted.append(example.id)
+    if not kept and not bad_rows:
+        raise DataError("0 records", [BadRow("data.no_records", "", str(path), "the file holds no records")])
+    return ReadResult(tuple(kept.values()), tuple(bad_rows), _build_warnings(twice, contradicted))
 
 
 def write_examples(path: str | Path, examples: Iterable[Example]) -> None:
-    """Write examples as JSONL, or as a JSON array where the name ends in .json."""
-    raise NotImplementedError
+    """Write examples as JSONL, or as a JSON array where the name ends in .json.
+
+    The file appears whole or not at all. `read_examples` gives the same examples back. A place that
+    cannot be written raises SetupError, a full disk MachineLimitError.
+
+    Args:
+        path: Where to; the folder must exist.
+        examples: What to write.
+
+    Raises:
+        DataError: An example holds what JSON cannot (NaN, half a character).
+    """
+    path = Path(path)
+    try:
+        rows = [json.dumps(render_row(each), ensure_ascii=False, allow_nan=False) for each in examples]
+        text = (
+            "[\n" + ",\n".join(rows) + "\n]\n" if path.suffix == ".json" else "".join(f"{r}\n" for r in rows)
+        )
+        data = text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        row = BadRow("record.unsupported_value", "", str(path), ascii(str(error))[:200])
+        raise DataError("cannot be written as JSON", [row]) from error
+    write_bytes(path, data)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file through a temporary one beside it, so that no reader ever sees half of it.
+
+    Args:
+        path: Where to; the folder must exist.
+        data: The whole content.
+
+    Raises:
+        SetupError: The place cannot be written.
+        MachineLimitError: The disk is full.
+    """
+    temporary = ""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp gives 0600, which a colleague could not read
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(temporary)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise MachineLimitError(f"{path}: the disk is full") from error
+        raise SetupError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _refuse_second(example: Example, path: str) -> BadRow:
+    return BadRow(
+        "record.duplicate_id",
+        example.id,
+        path,
+        "another record of this id says something else",
+        "give each record an id of its own",
+    )
+
+
+def _build_warnings(twice: int, contradicted: list[str]) -> tuple[str, ...]:
+    warnings = []
+    if twice:
+        warnings.append(f"{twice} records stand twice, identical; each is used once")
+    if contradicted:
+        warnings.append(
+            f"{len(contradicted)} records whose correct_answer and correct_choice disagree; the letters "
+            f"are used (first: {', '.join(contradicted[:3])})"
+        )
+    return tuple(warnings)
