@@ -7,7 +7,8 @@ import re
 
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_?KEY|CREDENTIAL", re.IGNORECASE)
 _SECRET_TEXT = re.compile(
-    r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,})|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+    r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,})"
+    r"|(?<=://)[^/\s:@\"']+:[^/\s@\"']+(?=@)"
 )
 MASK = "***"
 

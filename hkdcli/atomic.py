@@ -1,0 +1,81 @@
+"""Files that are whole or absent, whatever happens in the middle of writing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hkdcli.errors import MachineLimitError, SetupError
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash at any moment, sees the old content or the new.
+
+    Args:
+        path: The file; its folder is made if absent.
+        content: All of it.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically; NaN and infinity are refused.
+
+    Args:
+        path: The file.
+        value: Anything that JSON holds.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomic(path, text.encode())
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn what a disk refuses into errors that say so: full (exit 4), not writable (exit 3).
+
+    Args:
+        path: What is being written.
+
+    Yields:
+        None: While it is written.
+
+    Raises:
+        MachineLimitError: The disk, the quota or the largest file size is reached.
+        SetupError: The place cannot be written to.
+        OSError: Anything else.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise MachineLimitError(
+                f"{path}: no space left to write", hint="Free some space, then --resume."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise SetupError(f"{path}: cannot be written: {error.strerror}") from error
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that a rename in a folder outlives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

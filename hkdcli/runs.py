@@ -1,0 +1,246 @@
+"""The run folder: who may write it, and what it says about itself.
+
+runs/<name>/  recipe.resolved.yaml  manifest.json  log.jsonl  student/
+  levels/1-medium/checkpoints/  step-000200/{..., MANIFEST.json}  LATEST
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from hkdcli.atomic import disk_errors, write_atomic, write_json
+from hkdcli.checkpoints import find_latest_checkpoint, publish_checkpoint
+from hkdcli.errors import UsageError
+from hkdcli.locks import hold_lock
+from hkdcli.masking import mask_secrets
+
+__all__ = [
+    "Facts",
+    "RunFolder",
+    "check_output",
+    "check_unchanged",
+    "find_latest_checkpoint",
+    "open_run",
+    "publish_checkpoint",
+    "write_atomic",
+    "write_json",
+]
+
+# What a run writes, and all that --overwrite removes; the manifest last, for it makes the folder a run's.
+OWN_ENTRIES = (
+    "log.jsonl",
+    "tensorboard",
+    "levels",
+    "student",
+    "eval",
+    "recipe.resolved.yaml",
+    "manifest.json",
+)
+_LOCK = ".lock"
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "accelerate",
+    "tokenizers",
+    "safetensors",
+    "pillow",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a run depends on; a run is resumed only with the same.
+
+    Attributes:
+        recipe: The resolved recipe as plain values.
+        recipe_text: The same as YAML, for recipe.resolved.yaml.
+        data: A content hash for every split.
+        command: What was typed.
+    """
+
+    recipe: Mapping[str, Any]
+    recipe_text: str
+    data: Mapping[str, str]
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """A run folder that this process holds."""
+
+    path: Path
+    resumed: bool
+
+    @property
+    def student(self) -> Path:
+        """The distilled base, ready to infer."""
+        return self.path / "student"
+
+    def level(self, place: int, name: str) -> Path:
+        """The folder of one level of the pyramid, made if absent."""
+        folder = self.path / "levels" / f"{place}-{name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+@contextmanager
+def open_run(
+    path: Path, facts: Facts, *, resume: bool = False, overwrite: bool = False
+) -> Iterator[RunFolder]:
+    """Open a run folder for writing and hold its lock.
+
+    Args:
+        path: The folder; made if absent.
+        facts: What the run depends on.
+        resume: Go on with what is there; refused when the facts have changed.
+        overwrite: Remove what an earlier run left, and only that.
+
+    Yields:
+        RunFolder: The folder, with recipe.resolved.yaml and manifest.json in place.
+
+    Raises:
+        UsageError: The folder is not empty and neither option was given, is no run folder, is in use by
+            another process, or was begun with other facts.
+    """
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other")
+    with disk_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    with hold_lock(path / _LOCK):
+        manifest = _read_manifest(path)
+        if manifest is None:
+            _check_unused(path)
+        elif resume:
+            check_unchanged(path, manifest, facts)
+        elif overwrite:
+            _clear(path)
+        else:
+            hint = "Give --resume to go on, --overwrite to start anew, or another --out."
+            raise UsageError(f"{path}: holds a run already", hint=hint)
+        resumed = resume and manifest is not None
+        if not resumed:
+            write_atomic(path / "recipe.resolved.yaml", mask_secrets(facts.recipe_text).encode())
+            write_json(path / "manifest.json", _build_manifest(facts))
+        yield RunFolder(path, resumed)
+
+
+def check_unchanged(path: Path, manifest: Mapping[str, Any], facts: Facts) -> None:
+    """Check that a run goes on with the recipe and the data it was begun with.
+
+    Args:
+        path: The run folder.
+        manifest: Its manifest.
+        facts: What the run would depend on now.
+
+    Raises:
+        UsageError: Something differs; the message lists every difference.
+    """
+    before = _flatten({"recipe": manifest.get("recipe"), "data": manifest.get("data")})
+    now = _flatten(json.loads(mask_secrets(json.dumps({"recipe": facts.recipe, "data": facts.data}))))
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if changed:
+        width = max(map(len, changed))
+        lines = [f"  {key:<{width}}  was {_show(before, key)}, is {_show(now, key)}" for key in changed]
+        raise UsageError(
+            "\n".join([f"{path}: cannot be resumed, because these have changed since it was begun", *lines]),
+            hint="Undo the changes, or start anew with --overwrite or another --out.",
+        )
+
+
+def check_output(path: Path, *, resume: bool, overwrite: bool) -> None:
+    """Check that an output file may be written: absent, or --resume or --overwrite was given.
+
+    Args:
+        path: The file.
+        resume: Go on with what is there.
+        overwrite: Replace what is there.
+
+    Raises:
+        UsageError: The file exists and neither was given, both were given, or it is no file.
+    """
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other")
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; give the path of a file")
+    if path.exists() and not (resume or overwrite):
+        raise UsageError(
+            f"{path}: exists already", hint="Give --resume to go on, or --overwrite to start anew."
+        )
+
+
+# The manifest
+
+
+def _build_manifest(facts: Facts) -> dict[str, Any]:
+    manifest = {
+        "run_id": uuid.uuid4().hex,
+        "command": facts.command,
+        "versions": _collect_versions(),
+        "data": dict(facts.data),
+        "recipe": dict(facts.recipe),
+    }
+    return dict(json.loads(mask_secrets(json.dumps(manifest))))
+
+
+def _collect_versions() -> dict[str, str]:
+    versions = {"hkd": metadata.version("hkd")}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _read_manifest(path: Path) -> dict[str, Any] | None:
+    try:
+        manifest = json.loads((path / "manifest.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return manifest if isinstance(manifest, dict) else None
+
+
+def _check_unused(path: Path) -> None:
+    """Refuse a folder that holds what no run wrote; the first traces of a killed run do not count."""
+    names = sorted(entry.name for entry in path.iterdir())
+    traces = {_LOCK, "recipe.resolved.yaml"}
+    foreign = [name for name in names if name not in traces and not re.fullmatch(r"\..*\.tmp", name)]
+    if foreign:
+        raise UsageError(
+            f"{path}: not empty, and no run folder (it has {', '.join(foreign[:3])})",
+            hint="Give another --out.",
+        )
+
+
+def _clear(path: Path) -> None:
+    for name in OWN_ENTRIES:
+        entry = path / name
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def _flatten(value: Any, key: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping) and value:
+        parts = [_flatten(item, f"{key}.{name}" if key else str(name)) for name, item in value.items()]
+    elif isinstance(value, list | tuple) and value:
+        parts = [_flatten(item, f"{key}[{place}]") for place, item in enumerate(value)]
+    else:
+        return {key: value}
+    return {name: item for part in parts for name, item in part.items()}
+
+
+def _show(values: Mapping[str, Any], key: str) -> str:
+    return json.dumps(values[key], ensure_ascii=False)[:80] if key in values else "absent"
