@@ -78,10 +78,8 @@ def forward_kl(
         mask: [N, V], True where a column takes part; None means everywhere.
 
     Returns:
-        [N], float32, >= 0; 0 on equal logits and on rows where nothing takes part.
-
-    Raises:
-        ValueError: on differing shapes or a temperature <= 0.
+        [N], float32, >= 0; 0 on equal logits and on rows where nothing takes part. Differing shapes and
+        a temperature <= 0 are a ValueError.
     """
     log_p, log_q = _log_softmax_pair(teacher_logits, student_logits, temperature, mask)
     return _kl(log_p, log_q) * temperature**2
@@ -99,10 +97,7 @@ def reverse_kl(
         mask: [N, V], True where a column takes part; None means everywhere.
 
     Returns:
-        [N], float32, >= 0.
-
-    Raises:
-        ValueError: on differing shapes or a temperature <= 0.
+        [N], float32, >= 0. Differing shapes and a temperature <= 0 are a ValueError.
     """
     log_p, log_q = _log_softmax_pair(teacher_logits, student_logits, temperature, mask)
     return _kl(log_q, log_p) * temperature**2

@@ -117,10 +117,8 @@ class OnlineObjective:
             lambda_t: share of the teachers in the loss, in [0, 1].
 
         Returns:
-            `cross_entropy` and, when lambda_t > 0, `choice` and `token`.
-
-        Raises:
-            ValueError: when lambda_t > 0 and there is no teacher, or weights and teachers differ in number.
+            `cross_entropy` and, when lambda_t > 0, `choice` and `token`. A lambda_t > 0 without teachers,
+            or weights that differ from the teachers in number, are a ValueError.
         """
         reference = cross_entropy(student.logits, batch.answer_targets).sum()
         parts = {"cross_entropy": LossPart(reference, "token", 1.0 - lambda_t)}
