@@ -9,15 +9,23 @@ from typing import Protocol
 
 from PIL import Image
 
+from hkdcli.data.image_files import read_image_bytes, resolve_image
+from hkdcli.data.pixels import decode_image, fit_image
+from hkdcli.data.refusals import RefusedRowError
 from hkdcli.errors import BadRow, RefusedError
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePolicy:
-    """What the loader accepts and what it makes of it.
+    """What the loader accepts, and what it makes of it.
 
-    `max_pixels` refuses (from the header, before decoding); `resize_pixels` shrinks what is larger,
-    None leaves it; `max_aspect` is long side over short side; sides below `min_side_px` are padded.
+    Attributes:
+        max_pixels: Width times height above which an image is refused from its header.
+        resize_pixels: Width times height that larger images are shrunk to; None leaves them.
+        max_aspect: Long side over short side above which an image is refused.
+        min_side_px: Shorter sides are padded with white.
+        max_bytes: The largest file that is read.
+        allow_outside_root: Let names and links lead out of the image folder.
     """
 
     max_pixels: int = 50_000_000
@@ -45,7 +53,7 @@ class ImageError(RefusedError):
         self.row = row
 
     def __reduce__(self) -> tuple[type[ImageError], tuple[BadRow]]:
-        return ImageError, (self.row,)
+        return ImageError, (self.row,)  # so that it survives the way back from a loader's process
 
 
 class ImageSource(Protocol):
@@ -70,6 +78,43 @@ class ImageFolder:
         self.policy = policy or ImagePolicy()
 
     def load(self, name: str) -> LoadedImage:
-        """Load the plain case; the fault rows arrive with the next commit."""
-        image = Image.open(self.root / name).convert("RGB")
-        return LoadedImage(image, compute_pixel_hash(image))
+        """Load one image: checked, decoded in full, upright, RGB, within the policy's sizes.
+
+        Args:
+            name: The image's path below the root.
+
+        Returns:
+            The picture, its pixel hash, and notes on what was done to it.
+
+        Raises:
+            ImageError: It cannot be used; `.row` has the code and the path, and an empty id.
+        """
+        policy = self.policy
+        data = self.read_bytes(name)
+        try:
+            image, notes = decode_image(data, max_pixels=policy.max_pixels, max_aspect=policy.max_aspect)
+        except RefusedRowError as error:
+            raise ImageError(error.locate(str(self.root / name))) from error
+        image, more = fit_image(image, resize_pixels=policy.resize_pixels, min_side_px=policy.min_side_px)
+        return LoadedImage(image, compute_pixel_hash(image), notes + more)
+
+    def read_bytes(self, name: str) -> bytes:
+        """Read the file of one image as it lies on disk.
+
+        Args:
+            name: The image's path below the root.
+
+        Returns:
+            Its bytes.
+
+        Raises:
+            ImageError: There is no such file below the root, or it cannot be read.
+        """
+        where = str(self.root / name)
+        try:
+            path = resolve_image(self.root, name, allow_outside_root=self.policy.allow_outside_root)
+            return read_image_bytes(path, self.policy.max_bytes)
+        except RefusedRowError as error:
+            if error.code in ("image.url", "image.path_escape"):
+                where = str(self.root)  # the name is in the detail, escaped: it may be hostile
+            raise ImageError(error.locate(where)) from error
