@@ -1,0 +1,118 @@
+"""The entry point: runs the command line and turns every way to end into an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+from hkdcli.errors import HkdError, MachineLimitError, SetupError
+
+OLDEST_PYTHON = (3, 11)
+# Packages that an extra of ours brings; the others come with hkd itself.
+EXTRAS = {"pyarrow": "parquet"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: What follows `hkd`; null takes it from the process.
+
+    Returns:
+        The exit code, as errors.py lists them.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a letter that the terminal's encoding lacks is no reason to die
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _leave_stdout(1)
+    except OSError as error:
+        code = _end_with(_explain_output(error), arguments)
+        _leave_stdout(code)
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Run one command; only trouble with stdout itself gets out."""
+    try:
+        check_python()
+        from hkdcli.cli import app
+
+        app(args=list(arguments), prog_name="hkd")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        return _end_with(error, arguments)
+    return 0
+
+
+def check_python(version: tuple[int, ...] = tuple(sys.version_info[:2])) -> None:
+    """Check that Python is new enough.
+
+    Args:
+        version: Its first two numbers.
+
+    Raises:
+        SetupError: It is too old.
+    """
+    if version < OLDEST_PYTHON:
+        found, wanted = (".".join(map(str, numbers)) for numbers in (version, OLDEST_PYTHON))
+        raise SetupError(
+            f"Python {found} is too old; hkd needs {wanted} or newer",
+            hint=f"Make an environment with it: python{wanted} -m venv .venv",
+        )
+
+
+def _end_with(error: BaseException, arguments: Sequence[str]) -> int:
+    from hkdcli.console import show_bug, show_error
+
+    as_json = "--json" in arguments
+    known = _explain(error)
+    if known is None:
+        show_bug(error, as_json=as_json)
+        return 1
+    show_error(known, as_json=as_json)
+    return known.exit_code
+
+
+def _explain(error: BaseException) -> HkdError | None:
+    """The error that a person can act upon; null for a bug of ours."""
+    if isinstance(error, HkdError):
+        return error
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return MachineLimitError(
+            f"out of memory: {error}", hint="Use a smaller micro_batch_size or batch size."
+        )
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("hkdcli"):
+        package = (error.name or "").partition(".")[0]
+        wanted = f'"hkd[{EXTRAS[package]}]"' if package in EXTRAS else "--force-reinstall hkd"
+        return SetupError(f"the package {package} is missing", hint=f"pip install {wanted}")
+    return None
+
+
+def _explain_output(error: OSError) -> BaseException:
+    if error.errno == errno.ENOSPC:
+        return MachineLimitError("no space left to write", hint="Free some space; the output is incomplete.")
+    return error
+
+
+def _leave_stdout(code: int) -> int:
+    """Point stdout at nothing, so that Python does not stumble over it once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""The whole command line: names, options and help; the work is in `engine`, the printing in `console`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.markup import escape
+
+from hkdcli import __version__, engine
+from hkdcli.console import Console
+from hkdcli.errors import EXIT_SOME_RECORDS_FAILED
+from hkdcli.outcome import Outcome
+
+app = typer.Typer(
+    help="Distil big vision-language judges into small hallucination and factuality detectors.",
+    epilog="Docs: docs/cli.md, docs/recipes.md. Exit codes: docs/cli.md.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _examples(*commands: str) -> str:
+    return "\n\n".join(["Examples:", *(f"  {escape(command)}" for command in commands)])
+
+
+def _end(console: Console, outcome: Outcome) -> None:
+    console.show(outcome)
+    if outcome.failed_records:
+        raise typer.Exit(EXIT_SOME_RECORDS_FAILED)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        Console().show(Outcome({}, text=f"hkd {__version__}"))
+        raise typer.Exit
+
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; see docs/recipes.md.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Changes to the recipe, as train.max_steps=10.", show_default=False
+    ),
+]
+Data = Annotated[str, typer.Argument(metavar="DATA", help="A file of records, or scenes:SPLIT.")]
+Images = Annotated[Path | None, typer.Option(help="Folder of the images.", show_default="beside the records")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with what is there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")]
+
+
+@app.callback()
+def hkd(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Distil big vision-language judges into small hallucination and factuality detectors."""
+
+
+@app.command(
+    rich_help_panel="Distil",
+    epilog=_examples(
+        "hkd distill-online recipes/quickstart.yaml",
+        "hkd distill-online recipes/quickstart.yaml train.max_steps=50 pyramid.small.train.max_steps=90",
+        "hkd distill-online recipes/quickstart.yaml --dry-run",
+        "hkd distill-online recipes/quickstart.yaml --resume",
+    ),
+)
+def distill_online(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder.", show_default="runs/<name>")] = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check recipe, data and device; train nothing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Teach each level of a pyramid by the levels above it, live, and score them all."""
+    console = Console(as_json=json)
+    if dry_run:
+        _end(console, engine.plan_distill_online(recipe, overrides or [], reporter=console))
+        return
+    run = engine.distill_online(
+        recipe, overrides or [], out=out, resume=resume, overwrite=overwrite, reporter=console
+    )
+    _end(console, run)
+
+
+@app.command(
+    rich_help_panel="Distil",
+    epilog=_examples(
+        "hkd infer runs/quickstart scenes:test --shift --out predictions.jsonl",
+        "hkd infer scenes:small records.json --images photos --limit 100 --out predictions.jsonl",
+        "hkd infer runs/quickstart records.jsonl --out predictions.jsonl --resume",
+    ),
+)
+def infer(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A run folder, model folder, hub id or scenes:NAME.")
+    ],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="File of predictions to write (JSONL).")],
+    images: Images = None,
+    shift: Annotated[
+        bool, typer.Option("--shift", help="Average over every cyclic shift of the letters.")
+    ] = False,
+    shifts: Annotated[
+        int | None, typer.Option(min=1, help="Average over this many shifts.", show_default="1")
+    ] = None,
+    level: Annotated[
+        str | None, typer.Option(help="Level of the run to use.", show_default="the base")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Records that are on the device at once.")] = 8,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many records.", show_default="all")
+    ] = None,
+    on_bad: Annotated[
+        Literal["error", "skip", "keep"],
+        typer.Option(help="What an unusable record does; keep writes a row for it."),
+    ] = "keep",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Predict an answer, with its exact posterior, for every record."""
+    console = Console(as_json=json)
+    source = engine.DataOptions(data, images=images, on_bad=on_bad, limit=limit)
+    settings = engine.InferOptions(
+        level=level, shifts=engine.choose_shifts(shift, shifts), batch_size=batch_size
+    )
+    outcome = engine.infer(
+        model, source, settings, out=out, resume=resume, overwrite=overwrite, reporter=console
+    )
+    _end(console, outcome)
+
+
+@app.command(
+    rich_help_panel="Distil",
+    epilog=_examples(
+        "hkd evaluate predictions.jsonl scenes:test",
+        "hkd evaluate predictions.jsonl records.json --out metrics.json --json",
+    ),
+)
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="File that hkd infer wrote.")],
+    data: Data,
+    out: Annotated[
+        Path | None, typer.Option(help="File of metrics to write (JSON).", show_default="none")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Score predictions against the answers in the data, joined by id."""
+    console = Console(as_json=json)
+    _end(console, engine.evaluate(predictions, engine.DataOptions(data), out=out, reporter=console))
+
+
+@app.command(rich_help_panel="Prepare", epilog=_examples("hkd schema > recipe.schema.json"))
+def schema() -> None:
+    """Print the JSON Schema of a recipe, so that editors complete and check it."""
+    _end(Console(as_json=True), engine.schema())

@@ -1,0 +1,33 @@
+"""What a command found out: one document for programs, a few tables and lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Figures for people; a cell is shown as it stands."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of a command.
+
+    Attributes:
+        document: All of it, as JSON holds it.
+        tables: The part that a person looks at.
+        text: Lines to show before the tables.
+        failed_records: How many records failed; the exit code is then 5.
+    """
+
+    document: Mapping[str, Any]
+    tables: Sequence[Table] = field(default_factory=tuple)
+    text: str = ""
+    failed_records: int = 0
