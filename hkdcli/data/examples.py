@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from hkdcli.atomic import write_atomic
 from hkdcli.data.answers_text import is_contradicted
 from hkdcli.data.containers import iterate_rows
 from hkdcli.data.records import NO_HALLUCINATION, Choice, Example, Task
 from hkdcli.data.rows import parse_row, render_row
-from hkdcli.errors import BadRow, DataError, MachineLimitError, SetupError
+from hkdcli.errors import BadRow, DataError
 
 __all__ = [
     "NO_HALLUCINATION",
@@ -86,7 +83,7 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> None:
     cannot be written raises SetupError, a full disk MachineLimitError.
 
     Args:
-        path: Where to; the folder must exist.
+        path: Where to; its folder is made if absent.
         examples: What to write.
 
     Raises:
@@ -102,37 +99,7 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> None:
     except (TypeError, ValueError, RecursionError) as error:
         row = BadRow("record.unsupported_value", "", str(path), ascii(str(error))[:200])
         raise DataError("cannot be written as JSON", [row]) from error
-    write_bytes(path, data)
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file through a temporary one beside it, so that no reader ever sees half of it.
-
-    Args:
-        path: Where to; the folder must exist.
-        data: The whole content.
-
-    Raises:
-        SetupError: The place cannot be written.
-        MachineLimitError: The disk is full.
-    """
-    temporary = ""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp gives 0600, which a colleague could not read
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            os.unlink(temporary)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise MachineLimitError(f"{path}: the disk is full") from error
-        raise SetupError(f"{path}: cannot be written: {error.strerror}") from error
+    write_atomic(path, data)
 
 
 def _refuse_second(example: Example, path: str) -> BadRow:
