@@ -91,14 +91,24 @@ def continue_positions(position_ids: Tensor, continued: Tensor) -> Tensor:
     return continued[None].expand(position_ids.shape[0], -1, -1) if position_ids.dim() == 3 else continued
 
 
-def get_sliding_window(model: nn.Module) -> int | None:
-    """The shortest attention window of the language model in tokens; None where every layer sees all."""
+def can_share_prefix(model: nn.Module, length: int) -> bool:
+    """Whether branches of up to `length` tokens in all can attend to one cached prefix through a mask.
+
+    Not so where a layer keeps a running state instead of keys and values, or where its window is shorter.
+
+    Args:
+        model: an image-text-to-text model, adapter-wrapped or not.
+        length: tokens of prefix and branches together.
+
+    Returns:
+        True where sharing gives the same numbers as whole passes.
+    """
     config = unwrap(model).config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if not kinds <= {"full_attention", "sliding_attention"}:
+        return False
     window = getattr(config, "sliding_window", None)
-    layers = getattr(config, "layer_types", None)
-    slides = layers is None or any("sliding" in kind for kind in layers)
-    enabled = getattr(config, "use_sliding_window", True)
-    return int(window) if window and slides and enabled else None
+    return "sliding_attention" not in kinds or not window or length <= window
 
 
 def cap_logits(model: nn.Module, logits: Tensor) -> Tensor:

@@ -1,0 +1,172 @@
+"""Low-rank adapters: attach, save, load, merge. peft is imported where it is used: it takes seconds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from hkdcli.errors import ModelError
+from hkdcli.models import families
+from hkdcli.models.folders import check_weights, read_json
+from hkdcli.models.quantization import list_quantized
+
+Targets = Literal["language", "all"]
+_BASE_FILE = "base.json"
+
+
+def attach_lora(
+    model: nn.Module, *, rank: int, alpha: int, dropout: float = 0.0, targets: Targets = "language"
+) -> Any:
+    """Put fresh low-rank adapters on a model and freeze everything else.
+
+    Args:
+        model: an image-text-to-text model, quantized or not, without adapter.
+        rank: rank of the two factors.
+        alpha: the update is multiplied by alpha / rank.
+        dropout: on the input of the adapters.
+        targets: `language`: the linear layers of the language model; `all`: those of the vision tower and
+            the connector too. Never the head.
+
+    Returns:
+        The wrapped model; its outputs are those of `model` until it is trained.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    settings = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list_targets(model, targets)
+    )
+    return get_peft_model(model, settings)
+
+
+def list_targets(model: nn.Module, targets: Targets) -> list[str]:
+    """Full names of the linear layers that get adapters."""
+    prefix, language = families.get_language_model(model)
+    parts = {prefix: language}
+    if targets == "all":
+        parts |= families.get_vision_parts(model)
+    return [
+        f"{prefix}.{name}" if name else prefix
+        for prefix, part in parts.items()
+        for name, module in part.named_modules()
+        if isinstance(module, nn.Linear)
+    ]
+
+
+def save_adapter(model: nn.Module, folder: Path, *, source: str) -> None:
+    """Write the adapter as safetensors, with the name and fingerprint of its base.
+
+    Args:
+        model: a wrapped model.
+        folder: where to write; made if absent.
+        source: the base as a user would name it.
+    """
+    wrapped: Any = model
+    # The default asks the hub whether the embeddings were resized.
+    wrapped.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+    settings = read_json(folder / "adapter_config.json")
+    settings["base_model_name_or_path"] = source
+    _write_json(folder / "adapter_config.json", settings)
+    _write_json(folder / _BASE_FILE, {"source": source, "fingerprint": compute_fingerprint(model)})
+
+
+def load_adapter(model: nn.Module, folder: Path, *, trainable: bool = False) -> Any:
+    """Put a saved adapter on its base.
+
+    Args:
+        model: the base.
+        folder: holds adapter_config.json and adapter_model.safetensors.
+        trainable: whether to go on training it.
+
+    Returns:
+        The wrapped model.
+
+    Raises:
+        ModelError: the adapter is a pickle, damaged, or made for another base.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
+
+    if not (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{folder}: no adapter_config.json; is this an adapter?")
+    check_weights(folder, "adapter_model")
+    _check_base(model, folder)
+    try:
+        with warnings.catch_warnings():
+            # peft only warns of weights that it did not find, and leaves them as initialised.
+            warnings.filterwarnings("error", message=".*missing adapter keys.*")
+            wrapped = PeftModel.from_pretrained(model, folder, is_trainable=trainable, local_files_only=True)
+    except (RuntimeError, ValueError, KeyError, UserWarning) as error:
+        raise ModelError(f"{folder}: the adapter does not fit this base: {_shorten(error)}") from error
+    with safe_open(folder / "adapter_model.safetensors", framework="np") as file:
+        unused = set(file.keys()) - set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
+    if unused:
+        raise ModelError(
+            f"{folder}: the adapter does not fit this base: it has no place for {sorted(unused)[0]}"
+        )
+    return wrapped
+
+
+def merge_adapter(model: nn.Module) -> Any:
+    """Add the adapter's update to the weights.
+
+    Args:
+        model: a wrapped model whose base is not quantized; used up.
+
+    Returns:
+        A plain model with the same outputs.
+
+    Raises:
+        ModelError: the base is quantized, or the merged weights would not be finite.
+    """
+    if list_quantized(model):
+        raise ModelError(
+            "an adapter cannot be merged into quantized weights without loss",
+            hint="load the base with quantization: none, then merge",
+        )
+    wrapped: Any = model
+    try:
+        return wrapped.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        raise ModelError(f"the adapter cannot be merged: {error}") from error
+
+
+def compute_fingerprint(model: nn.Module) -> str:
+    """Sha256 (hex) that tells bases apart, equal for every dtype and quantization of the same base.
+
+    From the shapes and the beginning of the input embeddings, which are never quantized or adapted.
+    """
+    weight = families.unwrap(model).get_input_embeddings().weight.detach()
+    start = weight[:64].to("cpu", torch.bfloat16).contiguous().view(torch.uint8)
+    config = families.unwrap(model).config
+    shape = (config.model_type, config.get_text_config().num_hidden_layers, tuple(weight.shape))
+    return hashlib.sha256(repr(shape).encode() + start.numpy().tobytes()).hexdigest()
+
+
+def _check_base(model: nn.Module, folder: Path) -> None:
+    path = folder / _BASE_FILE
+    if not path.is_file():
+        return  # another tool's adapter: names and shapes decide
+    expected = read_json(path)
+    found = compute_fingerprint(model)
+    if expected.get("fingerprint") != found:
+        name = families.unwrap(model).config.name_or_path or type(families.unwrap(model)).__name__
+        raise ModelError(
+            f"{folder}: the adapter was made for another base: expected {expected.get('source')} "
+            f"({str(expected.get('fingerprint'))[:12]}), found {name} ({found[:12]})",
+            hint="load it on its own base; if that has moved, give its place with --base",
+        )
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+def _shorten(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300]

@@ -1,0 +1,198 @@
+"""Model folders: found by name, and refused before anything in them is run.
+
+Only safetensors and plain settings are read. Pickles and Python files of a model are neither downloaded nor
+opened.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hkdcli.errors import ModelError, OfflineError
+
+SCENES = "scenes:"
+_DOWNLOADED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
+_SETTINGS = ("config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+def find_model_folder(name: str | Path) -> Path:
+    """Find, and where needed download, the folder of a model or adapter.
+
+    Args:
+        name: `scenes:NAME` (a bundled model), a folder, a run folder (its `student/`), or a hub id with an
+            optional `@revision`.
+
+    Returns:
+        An existing folder.
+
+    Raises:
+        ModelError: there is no such folder or hub model, or access to it is restricted.
+        OfflineError: the hub cannot be reached and its cache does not hold the model.
+    """
+    text = str(name)
+    if text.startswith(SCENES):
+        from hkdcli.scenes.pretrained import model_folder
+
+        return Path(model_folder(text.removeprefix(SCENES)))
+    folder = Path(text)
+    if folder.is_dir():
+        student = folder / "student"
+        return student if student.is_dir() and not is_model_folder(folder) else folder
+    if isinstance(name, Path) or folder.is_absolute() or text.startswith(".") or text.count("/") != 1:
+        raise ModelError(f"{text}: no such model folder")
+    return _download(text)
+
+
+def is_adapter_folder(folder: Path) -> bool:
+    """Whether a folder holds an adapter rather than a whole model."""
+    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder holds a model or an adapter."""
+    return (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a model folder; raises ModelError naming the file."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: holds no JSON object")
+    return value
+
+
+def check_model_folder(folder: Path) -> dict[str, Any]:
+    """Refuse a folder that cannot or must not be loaded, before loading it.
+
+    Args:
+        folder: a whole model.
+
+    Returns:
+        Its `config.json`.
+
+    Raises:
+        ModelError: no configuration, remote code, pickled weights, a shard missing or damaged.
+    """
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: no config.json", hint="name the folder that save_pretrained wrote")
+    check_no_remote_code(folder)
+    check_weights(folder, "model")
+    return read_json(folder / "config.json")
+
+
+def check_no_remote_code(folder: Path) -> None:
+    """Refuse a folder whose settings ask for Python code of its own.
+
+    Args:
+        folder: a model or adapter folder.
+
+    Raises:
+        ModelError: some setting has an `auto_map`; names the files that would run.
+    """
+    asked: set[str] = set()
+    for name in _SETTINGS:
+        if (folder / name).is_file():
+            asked |= set(_list_code_files(read_json(folder / name).get("auto_map")))
+    if asked:
+        present = sorted(path.name for path in folder.glob("*.py"))
+        raise ModelError(
+            f"{folder}: needs code of its own, which is never run: {', '.join(sorted(asked | set(present)))}",
+            hint="use a checkpoint whose architecture transformers has built in (often named ...-hf)",
+        )
+
+
+def check_weights(folder: Path, kind: str) -> None:
+    """Check that the weights are safetensors, all there, and whole.
+
+    Args:
+        folder: a model folder, or an adapter folder.
+        kind: how the file names begin: `model` or `adapter_model`.
+
+    Raises:
+        ModelError: names the file that is missing, damaged or a pickle.
+    """
+    index = folder / f"{kind}.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(read_json(index).get("weight_map", {}).values()))
+        if any(Path(name).name != name for name in names):
+            raise ModelError(f"{index}: names a shard outside its folder")
+    else:
+        names = [f"{kind}.safetensors"] if (folder / f"{kind}.safetensors").is_file() else []
+    if not names:
+        pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+        if pickles:
+            raise ModelError(
+                f"{folder}: has only pickled weights ({', '.join(pickles)}), which can run code when opened",
+                hint="convert them: load them where you trust them, and save_pretrained writes safetensors",
+            )
+        raise ModelError(f"{folder}: no {kind}.safetensors")
+    for name in names:
+        _check_shard(folder / name)
+
+
+def _check_shard(path: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise ModelError(f"{path}: shard is missing", hint="download or copy the folder again")
+    try:
+        with safe_open(path, framework="np") as shard:
+            shard.keys()
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(
+            f"{path}: shard is damaged or cut off: {error}", hint="download or copy the folder again"
+        ) from error
+
+
+def _list_code_files(auto_map: Any) -> Iterator[str]:
+    """Files named by an auto_map: "org/repo--module.Class" or "module.Class", or lists of these."""
+    if isinstance(auto_map, dict):
+        for value in auto_map.values():
+            for name in value if isinstance(value, list | tuple) else [value]:
+                if name:
+                    yield str(name).split("--")[-1].split(".")[0] + ".py"
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = name.partition("@")
+    return Path(
+        _explain_hub_errors(
+            name,
+            lambda: snapshot_download(repository, revision=revision or None, allow_patterns=_DOWNLOADED),
+        )
+    )
+
+
+def _explain_hub_errors(name: str, download: Callable[[], str]) -> str:
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    repository = name.partition("@")[0]
+    try:
+        return download()
+    except GatedRepoError as error:
+        hint = f"accept its licence at https://huggingface.co/{repository} and run `hf auth login`"
+        raise ModelError(f"{name}: access is restricted", hint=hint) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        raise ModelError(f"{name}: no such folder, and no such model on the hub") from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+        raise OfflineError(
+            f"{name}: no such folder, the hub cannot be reached, and its cache does not hold the model",
+            hint=f"where there is a network: hf download {repository}; or give a local folder",
+        ) from error

@@ -1,0 +1,205 @@
+"""Folder or hub id -> model and processor, ready to answer or to be trained."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hkdcli.errors import ModelError
+from hkdcli.models import families
+from hkdcli.models.adapters import load_adapter
+from hkdcli.models.folders import (
+    check_model_folder,
+    check_no_remote_code,
+    find_model_folder,
+    is_adapter_folder,
+    read_json,
+)
+from hkdcli.models.quantization import Quantization, build_quantization_config, check_quantized
+
+_PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model with its processor.
+
+    `source` names the model without its adapter as it was asked for; `adapter` the adapter, None without.
+    """
+
+    model: nn.Module
+    processor: Any
+    source: str
+    adapter: str | None
+    quantization: Quantization
+
+
+def load_model(
+    model: str | Path,
+    *,
+    adapter: str | Path | None = None,
+    base: str | Path | None = None,
+    quantization: Quantization = "none",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    trainable: bool = False,
+) -> LoadedModel:
+    """Load an image-text-to-text model, its adapter if it has one, and its processor.
+
+    Args:
+        model: what `find_model_folder` takes; an adapter folder loads its base first.
+        adapter: an adapter to put on top.
+        base: the base of an adapter folder, where it has moved.
+        quantization: how to hold the language model's weights.
+        device: where to put the model.
+        dtype: type of the weights that are not quantized.
+        trainable: False freezes everything; True leaves the adapter (or, without one, all weights) trainable.
+
+    Returns:
+        The model in evaluation mode, with its processor.
+
+    Raises:
+        ModelError: the folder is refused; see `check_model_folder`, `load_adapter`.
+        OfflineError: the model is not in the hub's cache and the hub cannot be reached.
+    """
+    device = torch.device(device)
+    folder, source = find_model_folder(model), str(model)
+    processor_folder = folder
+    if is_adapter_folder(folder):
+        if adapter is not None:
+            raise ModelError(f"{model}: is an adapter itself; another adapter on top is not supported")
+        adapter = folder
+        source = str(base or _read_base(folder))
+        folder = _find_base(source, adapter)
+        processor_folder = adapter if any((adapter / name).is_file() for name in _PROCESSOR_FILES) else folder
+    processor = load_processor(processor_folder)
+    loaded = _load_weights(folder, quantization, device, dtype)
+    loaded.requires_grad_(trainable and adapter is None and quantization == "none")
+    if adapter is not None:
+        loaded = load_adapter(loaded, find_model_folder(adapter), trainable=trainable)
+    return LoadedModel(loaded.eval(), processor, source, str(adapter) if adapter else None, quantization)
+
+
+def load_processor(folder: Path) -> Any:
+    """Load the processor of a model folder, torchvision or not.
+
+    Args:
+        folder: holds processor, image processor and tokenizer settings.
+
+    Returns:
+        A processor with an image processor and a tokenizer.
+
+    Raises:
+        ModelError: the folder has no usable processor, or asks for code of its own.
+    """
+    from transformers import AutoProcessor
+
+    check_no_remote_code(folder)
+    families.allow_missing_torchvision()
+    try:
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
+        raise ModelError(f"{folder}: its processor cannot be loaded: {error}") from error
+    if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
+        raise ModelError(
+            f"{folder}: its processor takes no images and text; is this a vision-language model?"
+        )
+    return processor
+
+
+def check_finite(model: nn.Module) -> None:
+    """Refuse weights that are NaN or infinite: transformers loads them without a word.
+
+    Args:
+        model: any model; quantized (integer) weights are passed over.
+
+    Raises:
+        ModelError: names the first few tensors.
+    """
+    bad = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.is_floating_point() and not torch.isfinite(parameter).all()
+    ]
+    if bad:
+        raise ModelError(
+            f"{len(bad)} weight tensors hold NaN or infinite numbers: {', '.join(bad[:3])}",
+            hint="the checkpoint is damaged, or its training had diverged",
+        )
+
+
+def _load_weights(folder: Path, quantization: Quantization, device: torch.device, dtype: torch.dtype) -> Any:
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    settings = check_model_folder(folder)
+    if quantization != "none" and settings.get("quantization_config"):
+        raise ModelError(f"{folder}: is quantized already", hint="use quantization: none to load it as it is")
+    options: dict[str, Any] = {}
+    with _quiet():
+        try:
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            if quantization != "none":
+                options["quantization_config"] = build_quantization_config(quantization, config, device)
+                options["device_map"] = {"": device}
+            model, report = AutoModelForImageTextToText.from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                trust_remote_code=False,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                **options,
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+            raise ModelError(f"{folder}: the model cannot be loaded: {error}") from error
+    if report.get("missing_keys"):
+        names = sorted(report["missing_keys"])
+        raise ModelError(f"{folder}: the weights lack {len(names)} tensors: {', '.join(names[:3])}")
+    if not settings.get("quantization_config"):
+        check_quantized(model, quantization)
+    check_finite(model)
+    return model if quantization != "none" else model.to(device)
+
+
+def _read_base(folder: Path) -> str:
+    name = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if not name:
+        raise ModelError(f"{folder}: the adapter does not say which base it is for", hint="give --base")
+    return str(name)
+
+
+def _find_base(name: str, adapter: Path) -> Path:
+    """A base given by a relative path is looked for from here, then from the adapter's folder."""
+    beside = adapter / name
+    if not Path(name).is_dir() and beside.is_dir():
+        return beside
+    try:
+        return find_model_folder(name)
+    except ModelError as error:
+        raise ModelError(
+            f"{adapter}: the adapter's base is not found: expected {name}",
+            hint="if it has moved, give its place with --base",
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' bars and bitsandbytes' line per layer call."""
+    from transformers.utils import logging as transformers_logging
+
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
