@@ -1,0 +1,43 @@
+# make quickstart   set up, then distil, infer and evaluate on the embedded world
+# make test         set up, then the tests
+# make check        set up, then every static check
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: quickstart test test-slow check docs clean
+
+quickstart: $(STAMP)
+	$(BIN)/hkd distill-online recipes/quickstart.yaml --out runs/quickstart --overwrite
+	$(BIN)/hkd infer runs/quickstart scenes:test --shift --out runs/quickstart/p.jsonl --overwrite
+	$(BIN)/hkd evaluate runs/quickstart/p.jsonl scenes:test
+
+test: $(STAMP)
+	$(BIN)/pytest
+
+test-slow: $(STAMP)
+	$(BIN)/pytest -m slow
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pydoclint -q hkdcli
+	$(BIN)/lint-imports
+	$(BIN)/codespell hkdcli tests benchmarks docs recipes README.md
+	$(BIN)/python docs/generate.py --check
+
+docs: $(STAMP)
+	$(BIN)/python docs/generate.py
+
+$(STAMP): pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	# torch first and exactly: on a machine without a GPU some indexes then give the CPU build.
+	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info
