@@ -50,6 +50,7 @@ Overrides = Annotated[
 ]
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A file of records, or scenes:SPLIT.")]
 Images = Annotated[Path | None, typer.Option(help="Folder of the images.", show_default="beside the records")]
+Encoding = Annotated[str, typer.Option(help="Text encoding of the records.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what is there.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")]
@@ -128,18 +129,23 @@ def infer(
         Literal["error", "skip", "keep"],
         typer.Option(help="What an unusable record does; keep writes a row for it."),
     ] = "keep",
+    encoding: Encoding = "utf-8",
+    allow_outside_root: Annotated[
+        bool, typer.Option("--allow-outside-root", help="Let image names lead out of their folder.")
+    ] = False,
+    base: Annotated[
+        str | None, typer.Option(help="Where an adapter's base model is.", show_default="as the adapter says")
+    ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Predict an answer, with its exact posterior, for every record."""
     console = Console(as_json=json)
-    source = engine.DataOptions(data, images=images, on_bad=on_bad, limit=limit)
-    settings = engine.InferOptions(
-        level=level, shifts=engine.choose_shifts(shift, shifts), batch_size=batch_size
-    )
+    source = engine.DataOptions(data, images, on_bad, limit, encoding, allow_outside_root=allow_outside_root)
+    options = engine.InferOptions(level, base, engine.choose_shifts(shift, shifts), batch_size)
     outcome = engine.infer(
-        model, source, settings, out=out, resume=resume, overwrite=overwrite, reporter=console
+        model, source, options, out=out, resume=resume, overwrite=overwrite, reporter=console
     )
     _end(console, outcome)
 
@@ -157,11 +163,17 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="File of metrics to write (JSON).", show_default="none")
     ] = None,
+    encoding: Encoding = "utf-8",
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Refuse records whose correct_answer and correct_choice disagree."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Score predictions against the answers in the data, joined by id."""
     console = Console(as_json=json)
-    _end(console, engine.evaluate(predictions, engine.DataOptions(data), out=out, reporter=console))
+    source = engine.DataOptions(data, on_bad="error", encoding=encoding, strict=strict)
+    _end(console, engine.evaluate(predictions, source, out=out, reporter=console))
 
 
 @app.command(rich_help_panel="Prepare", epilog=_examples("hkd schema > recipe.schema.json"))

@@ -35,13 +35,20 @@ class DataOptions:
     images: Path | None = None
     on_bad: Literal["error", "skip", "keep"] = "keep"
     limit: int | None = None
+    encoding: str = "utf-8"
+    strict: bool = False
+    allow_outside_root: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class InferOptions:
-    """How to predict; `shifts` None is every cyclic shift, `level` None the base."""
+    """How to predict; `shifts` None is every cyclic shift, `level` None the base of the pyramid.
+
+    `base` says where an adapter's base model is, should it have moved.
+    """
 
     level: str | None = None
+    base: str | None = None
     shifts: int | None = 1
     batch_size: int = 8
 
@@ -150,7 +157,9 @@ def infer(
 
         runtime = choose_runtime("auto", "auto")
         reporter.note(runtime.describe())
-        loaded = load_model(find_model(model, options.level), device=runtime.device, dtype=runtime.dtype)
+        loaded = load_model(
+            find_model(model, options.level), base=options.base, device=runtime.device, dtype=runtime.dtype
+        )
         summary = predict(
             dataset,
             Scorer(loaded),
@@ -222,8 +231,16 @@ def open_data(options: DataOptions, reporter: Reporter = SILENT) -> Dataset:
         dataset = load_scenes(options.source.removeprefix(SCENES))
     else:
         from hkdcli.data.datasets import load_dataset
+        from hkdcli.data.images import ImagePolicy
 
-        dataset = load_dataset(options.source, images=options.images, on_bad=options.on_bad)
+        dataset = load_dataset(
+            options.source,
+            images=options.images,
+            policy=ImagePolicy(allow_outside_root=options.allow_outside_root),
+            on_bad=options.on_bad,
+            encoding=options.encoding,
+            strict=options.strict,
+        )
     for warning in dataset.warnings:
         reporter.warn(warning)
     return replace(dataset, examples=dataset.examples[: options.limit])
@@ -257,13 +274,16 @@ def _open_split(source: DataSource, data: Data) -> Dataset:
         drawn = source.scenes
         return load_scenes(drawn.split, size=drawn.size, seed=drawn.seed, tasks=drawn.tasks)
     from hkdcli.data.datasets import load_dataset
+    from hkdcli.data.images import ImagePolicy
 
     return load_dataset(
         source.file or "",
         images=None if source.images is None else Path(source.images),
+        policy=ImagePolicy(allow_outside_root=source.allow_outside_root),
         on_bad=data.on_bad,
         max_bad=data.max_bad,
         encoding=source.encoding,
+        strict=data.strict,
     )
 
 

@@ -65,6 +65,8 @@ class DataSource(RecipePart):
     """Folder of the images; null means the file's own folder or its `images` subfolder."""
     encoding: str = "utf-8"
     """Text encoding of the file."""
+    allow_outside_root: bool = False
+    """Let image names and links lead out of the folder of the images."""
 
     @field_validator("file")
     @classmethod
@@ -94,6 +96,8 @@ class Data(RecipePart):
     """What an unusable record does: stop the run, or be left out and counted."""
     max_bad: Fraction = 0.01
     """Largest share of unusable records that `on_bad: skip` accepts."""
+    strict: bool = False
+    """Refuse records whose correct_answer and correct_choice disagree; otherwise they are warned of."""
 
 
 class Lora(RecipePart):
