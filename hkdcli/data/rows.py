@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -114,7 +115,11 @@ def _unwrap(value: Any) -> dict[str, Any]:
         return value
     merged = dict(inner)
     for key, item in value.items():
-        if key != "metadata" and merged.setdefault(key, item) != item:
+        if key == "metadata" or item is None:
+            continue
+        if merged.get(key) is None:
+            merged[key] = item
+        elif merged[key] != item:
             raise RefusedRowError(
                 "record.two_values", f"{ascii(key[:50])} differs inside and outside metadata"
             )
@@ -180,7 +185,7 @@ def _parse_choices(value: Any, task: Task) -> tuple[Choice, ...]:
     if not 2 <= len(value) <= MAX_CHOICES:
         raise RefusedRowError("record.choice_count", f"{len(value)} choices; 2 to {MAX_CHOICES} can be asked")
     choices = tuple(_parse_choice(item, number) for number, item in enumerate(value, start=1))
-    ids = [choice.id for choice in choices]
+    ids = [unicodedata.normalize("NFKC", choice.id) for choice in choices]
     twice = next((each for each in ids if ids.count(each) > 1), None)
     if twice is not None:
         raise RefusedRowError("record.duplicate_choice", f"two choices with the id {describe_letters(twice)}")
