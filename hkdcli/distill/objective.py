@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -37,9 +37,7 @@ if TYPE_CHECKING:
     from hkdcli.data.collate import Batch
     from hkdcli.models.answers import AnswerLogits
 
-Unit = Literal["token", "example"]
 Counts = Mapping[str, int]
-LambdaSchedule = Literal["constant", "linear", "cosine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,34 +175,3 @@ def normalise_weights(weights: Sequence[float]) -> tuple[float, ...]:
 def sum_weighted(weights: Sequence[float], totals: Sequence[Tensor]) -> Tensor:
     """sum_k w_k * total_k, a scalar."""
     return torch.stack([weight * total for weight, total in zip(weights, totals, strict=True)]).sum()
-
-
-def compute_lambda(
-    schedule: LambdaSchedule, step: int, max_steps: int, *, start: float, end: float | None = None
-) -> float:
-    """lambda_t at optimizer step `step`, counted from 0.
-
-    constant: start. linear, cosine: from `start` at the first step to `end` at the last one, cosine as
-    half a wave (slow, fast, slow).
-
-    Args:
-        schedule: constant, linear or cosine.
-        step: 0 .. max_steps - 1.
-        max_steps: length of the training.
-        start: the value at the first step, in [0, 1].
-        end: the value at the last step, in [0, 1]; None means start.
-
-    Returns:
-        A value between start and end.
-
-    Raises:
-        ValueError: on an unknown schedule.
-    """
-    progress = min(1.0, step / max(1, max_steps - 1))
-    if schedule == "constant" or end is None:
-        return start
-    if schedule == "linear":
-        return start + (end - start) * progress
-    if schedule == "cosine":
-        return start + (end - start) * (1.0 - math.cos(math.pi * progress)) / 2.0
-    raise ValueError(f"no lambda schedule {schedule!r}; there are: constant, linear, cosine")

@@ -1,0 +1,196 @@
+"""What a training needs to go on exactly: trainable weights, optimizer, random state.
+
+Files of a checkpoint: weights.safetensors, optimizer.safetensors, random.safetensors, progress.json.
+Nothing is pickled, so loading a checkpoint runs no code from it; schedules and data order follow from the
+step alone and are not stored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from hkdcli.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a training has come: optimizer steps done, and seconds spent on them by all its processes."""
+
+    step: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """The live objects that a checkpoint is taken of.
+
+    Attributes:
+        modules: what is trained, by name; the name is the first part of each tensor's name.
+        optimizer: over their trainable parameters.
+    """
+
+    modules: Mapping[str, nn.Module]
+    optimizer: Optimizer
+
+
+def collect_weights(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """The tensors that training changes: trainable parameters, and the buffers of modules that own some.
+
+    Buffers matter for batch normalisation; those of frozen parts never change.
+
+    Args:
+        modules: by name.
+
+    Returns:
+        Live tensors by full name.
+    """
+    weights: dict[str, Tensor] = {}
+    for prefix, root in modules.items():
+        for name, module in root.named_modules(prefix=prefix):
+            trainable = {
+                key: value for key, value in module.named_parameters(recurse=False) if value.requires_grad
+            }
+            if trainable:
+                own = {**trainable, **dict(module.named_buffers(recurse=False))}
+                weights |= {f"{name}.{key}".lstrip("."): value for key, value in own.items()}
+    return _drop_shared(weights)
+
+
+def write_training(folder: Path, state: TrainingState, progress: Progress) -> None:
+    """Write every file of a checkpoint into an empty folder.
+
+    Args:
+        folder: exists.
+        state: what to write.
+        progress: how far it has come.
+    """
+    save_file(_to_cpu(collect_weights(state.modules)), folder / "weights.safetensors")
+    save_file(_to_cpu(_collect_optimizer(state)), folder / "optimizer.safetensors")
+    save_file(_collect_random(), folder / "random.safetensors")
+    (folder / "progress.json").write_text(
+        json.dumps({"step": progress.step, "seconds": progress.seconds}) + "\n", encoding="utf-8"
+    )
+
+
+def read_training(folder: Path, state: TrainingState) -> Progress:
+    """Put a checkpoint into the live objects, and the random state into torch.
+
+    Args:
+        folder: a complete checkpoint.
+        state: built as it was when the checkpoint was taken.
+
+    Returns:
+        How far it had come.
+
+    Raises:
+        ModelError: when a file cannot be read, or holds other tensors than the live objects.
+    """
+    try:
+        files = {
+            name: load_file(folder / f"{name}.safetensors") for name in ("weights", "optimizer", "random")
+        }
+        written = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+        progress = Progress(int(written["step"]), float(written["seconds"]))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ModelError(f"{folder}: not a checkpoint of a training: {error}") from error
+    _copy_into(folder, files["weights"], collect_weights(state.modules))
+    _restore_optimizer(folder, files["optimizer"], state)
+    _restore_random(files["random"])
+    return progress
+
+
+def load_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
+    """Put only the weights of a checkpoint into live modules.
+
+    Args:
+        folder: a complete checkpoint.
+        modules: by the names that they were saved under.
+
+    Raises:
+        ModelError: when the file cannot be read, or holds other tensors than the modules.
+    """
+    try:
+        weights = load_file(folder / "weights.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{folder}: not a checkpoint of a training: {error}") from error
+    _copy_into(folder, weights, collect_weights(modules))
+
+
+def _drop_shared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keep the first name of a tensor that two modules share (tied embeddings)."""
+    first = {id(tensor): name for name, tensor in reversed(list(weights.items()))}
+    return {name: tensor for name, tensor in weights.items() if first[id(tensor)] == name}
+
+
+def _name_parameters(state: TrainingState) -> list[str]:
+    """Names of the optimizer's parameters, in its own order."""
+    names = {id(tensor): name for name, tensor in collect_weights(state.modules).items()}
+    return [names[id(tensor)] for group in state.optimizer.param_groups for tensor in group["params"]]
+
+
+def _collect_optimizer(state: TrainingState) -> dict[str, Tensor]:
+    """Every state tensor of the optimizer as `parameter name/state name`."""
+    names = _name_parameters(state)
+    return {
+        f"{names[index]}/{key}": value
+        for index, values in state.optimizer.state_dict()["state"].items()
+        for key, value in values.items()
+    }
+
+
+def _restore_optimizer(folder: Path, saved: Mapping[str, Tensor], state: TrainingState) -> None:
+    indices = {name: index for index, name in enumerate(_name_parameters(state))}
+    states: dict[int, dict[str, Tensor]] = {}
+    for full_name, tensor in saved.items():
+        name, _, key = full_name.rpartition("/")
+        if name not in indices:
+            raise ModelError(f"{folder}: the optimizer knows a parameter that this model lacks: {name}")
+        states.setdefault(indices[name], {})[key] = tensor
+    groups = state.optimizer.state_dict()["param_groups"]
+    state.optimizer.load_state_dict({"state": states, "param_groups": groups})
+
+
+def _copy_into(folder: Path, saved: Mapping[str, Tensor], live: Mapping[str, Tensor]) -> None:
+    """Copy saved tensors into live ones; refuse unless names, shapes and dtypes are the same."""
+    differing = sorted(
+        name
+        for name in saved.keys() | live.keys()
+        if name not in saved
+        or name not in live
+        or (saved[name].shape, saved[name].dtype) != (live[name].shape, live[name].dtype)
+    )
+    if differing:
+        raise ModelError(
+            f"{folder}: {len(differing)} tensors differ from this model's, such as {differing[0]}",
+            hint="Resume with the recipe and the package versions that the run was begun with.",
+        )
+    with torch.no_grad():
+        for name, tensor in live.items():
+            tensor.copy_(saved[name])
+
+
+def _collect_random() -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"cuda:{index}": value for index, value in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def _restore_random(states: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    for index in range(torch.cuda.device_count()):
+        if f"cuda:{index}" in states:
+            torch.cuda.set_rng_state(states[f"cuda:{index}"], index)
+
+
+def _to_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
