@@ -11,6 +11,7 @@ from rich.markup import escape
 from hkdcli import __version__, engine
 from hkdcli.console import Console
 from hkdcli.errors import EXIT_SOME_RECORDS_FAILED
+from hkdcli.opening import DataOptions
 from hkdcli.outcome import Outcome
 
 app = typer.Typer(
@@ -142,7 +143,7 @@ def infer(
 ) -> None:
     """Predict an answer, with its exact posterior, for every record."""
     console = Console(as_json=json)
-    source = engine.DataOptions(data, images, on_bad, limit, encoding, allow_outside_root=allow_outside_root)
+    source = DataOptions(data, images, on_bad, limit, encoding, allow_outside_root=allow_outside_root)
     options = engine.InferOptions(level, base, engine.choose_shifts(shift, shifts), batch_size)
     outcome = engine.infer(
         model, source, options, out=out, resume=resume, overwrite=overwrite, reporter=console
@@ -172,7 +173,7 @@ def evaluate(
 ) -> None:
     """Score predictions against the answers in the data, joined by id."""
     console = Console(as_json=json)
-    source = engine.DataOptions(data, on_bad="error", encoding=encoding, strict=strict)
+    source = DataOptions(data, on_bad="error", encoding=encoding, strict=strict)
     _end(console, engine.evaluate(predictions, source, out=out, reporter=console))
 
 

@@ -35,8 +35,9 @@ _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 class Console:
     """Shows people what happens; a `reporter.Reporter`.
 
-    Attributes:
+    Args:
         as_json: Whether stdout is kept for one JSON document.
+        clock: Seconds that only grow; tests bring their own.
     """
 
     def __init__(self, *, as_json: bool = False, clock: Callable[[], float] = time.monotonic) -> None:

@@ -9,35 +9,22 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from hkdcli.errors import UsageError
+from hkdcli.opening import DataOptions, find_model, open_data, open_splits
 from hkdcli.outcome import Outcome, Table
 from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.tables import tabulate, tabulate_levels, tabulate_metrics
 
 if TYPE_CHECKING:
     from hkdcli.data.datasets import Dataset
-    from hkdcli.evaluation.metrics import Metrics
-    from hkdcli.recipe import Data, DataSource, Recipe
+    from hkdcli.recipe import Recipe
     from hkdcli.runs import Facts
 
-SCENES = "scenes:"
 SILENT = SilentReporter()
-
-
-@dataclass(frozen=True, slots=True)
-class DataOptions:
-    """Where records come from: a file, or `scenes:SPLIT`; as `hkd infer` takes them."""
-
-    source: str
-    images: Path | None = None
-    on_bad: Literal["error", "skip", "keep"] = "keep"
-    limit: int | None = None
-    encoding: str = "utf-8"
-    strict: bool = False
-    allow_outside_root: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +73,7 @@ def distill_online(
 
         levels = train_levels(recipe, splits, run, reporter)
         scores = score_levels(levels, splits.get("test"), run, reporter)
-    return Outcome({"run": str(folder), "levels": scores}, tables=[_tabulate_levels(scores)])
+    return Outcome({"run": str(folder), "levels": scores}, tables=[tabulate_levels(scores)])
 
 
 def plan_distill_online(
@@ -147,6 +134,7 @@ def infer(
     from hkdcli.runs import check_output
 
     check_output(out, resume=resume, overwrite=overwrite)
+    source = find_model(model, options.level)
     dataset = open_data(data, reporter)
     out.parent.mkdir(parents=True, exist_ok=True)
     with hold_lock(out.with_name(f".{out.name}.lock")):
@@ -158,7 +146,12 @@ def infer(
         runtime = choose_runtime("auto", "auto")
         reporter.note(runtime.describe())
         loaded = load_model(
-            find_model(model, options.level), base=options.base, device=runtime.device, dtype=runtime.dtype
+            source.model,
+            adapter=source.adapter,
+            base=options.base,
+            quantization=source.quantization,
+            device=runtime.device,
+            dtype=runtime.dtype,
         )
         summary = predict(
             dataset,
@@ -169,9 +162,8 @@ def infer(
             resume=resume,
             reporter=reporter,
         )
-    return Outcome(
-        summary.to_json(), tables=[_tabulate(str(out), summary.to_json())], failed_records=summary.failed
-    )
+    counts = summary.to_json()
+    return Outcome(counts, tables=[tabulate(str(out), counts)], failed_records=summary.failed)
 
 
 def evaluate(
@@ -198,7 +190,7 @@ def evaluate(
         reporter.warn(warning)
     if out is not None:
         write_json(out, metrics.to_json())
-    return Outcome(metrics.to_json(), tables=_tabulate_metrics(metrics))
+    return Outcome(metrics.to_json(), tables=tabulate_metrics(metrics))
 
 
 def schema() -> Outcome:
@@ -213,78 +205,6 @@ def schema() -> Outcome:
 
 
 # Steps
-
-
-def open_data(options: DataOptions, reporter: Reporter = SILENT) -> Dataset:
-    """Open records for inference or evaluation.
-
-    Args:
-        options: Where they come from.
-        reporter: Told about warnings.
-
-    Returns:
-        The records and the source of their images.
-    """
-    if options.source.startswith(SCENES):
-        from hkdcli.scenes.source import load_scenes
-
-        dataset = load_scenes(options.source.removeprefix(SCENES))
-    else:
-        from hkdcli.data.datasets import load_dataset
-        from hkdcli.data.images import ImagePolicy
-
-        dataset = load_dataset(
-            options.source,
-            images=options.images,
-            policy=ImagePolicy(allow_outside_root=options.allow_outside_root),
-            on_bad=options.on_bad,
-            encoding=options.encoding,
-            strict=options.strict,
-        )
-    for warning in dataset.warnings:
-        reporter.warn(warning)
-    return replace(dataset, examples=dataset.examples[: options.limit])
-
-
-def open_splits(data: Data, reporter: Reporter = SILENT) -> dict[str, Dataset]:
-    """Open and check every split of a recipe, before anything expensive starts.
-
-    Args:
-        data: The recipe's data block.
-        reporter: Told about warnings.
-
-    Returns:
-        The splits by name: train, and dev and test where the recipe has them.
-    """
-    from hkdcli.data.datasets import check_dataset
-
-    sources = {"train": data.train, "dev": data.dev, "test": data.test}
-    splits = {name: _open_split(source, data) for name, source in sources.items() if source is not None}
-    for name, split in splits.items():
-        check_dataset(split, need_answers=True, check_images=True)
-        for warning in split.warnings:
-            reporter.warn(f"{name}: {warning}")
-    return splits
-
-
-def _open_split(source: DataSource, data: Data) -> Dataset:
-    if source.scenes is not None:
-        from hkdcli.scenes.source import load_scenes
-
-        drawn = source.scenes
-        return load_scenes(drawn.split, size=drawn.size, seed=drawn.seed, tasks=drawn.tasks)
-    from hkdcli.data.datasets import load_dataset
-    from hkdcli.data.images import ImagePolicy
-
-    return load_dataset(
-        source.file or "",
-        images=None if source.images is None else Path(source.images),
-        policy=ImagePolicy(allow_outside_root=source.allow_outside_root),
-        on_bad=data.on_bad,
-        max_bad=data.max_bad,
-        encoding=source.encoding,
-        strict=data.strict,
-    )
 
 
 def build_facts(recipe: Recipe, splits: Mapping[str, Dataset]) -> Facts:
@@ -327,66 +247,3 @@ def choose_shifts(every: bool, count: int | None) -> int | None:
             "--shift and --shifts exclude each other", hint="--shift uses every shift, --shifts K uses K."
         )
     return None if every else count or 1
-
-
-def find_model(model: str, level: str | None) -> str:
-    """Find what to load: a level of a run folder, or the model itself.
-
-    Args:
-        model: A run folder, model folder, hub id or scenes:NAME.
-        level: A level of the run; null is the distilled base.
-
-    Returns:
-        A model folder, hub id or scenes:NAME.
-
-    Raises:
-        UsageError: A level was asked of something that is no run, or the run has not got it.
-    """
-    folder = Path(model)
-    if not (folder / "manifest.json").is_file():
-        if level is not None:
-            raise UsageError(f"{model}: is no run folder, so it has no level {level}")
-        return model
-    found = {path.parent.name.partition("-")[2]: path for path in sorted(folder.glob("levels/*/model"))}
-    chosen = folder / "student" if level is None else found.get(level)
-    if chosen is None:
-        raise UsageError(
-            f"{model}: has no level {level}", hint=f"There are: {', '.join(found) or 'none yet'}."
-        )
-    if not chosen.is_dir():
-        raise UsageError(f"{model}: is not finished; it has no student yet", hint="Go on with --resume.")
-    return str(chosen)
-
-
-# Tables
-
-
-def _tabulate(title: str, values: Mapping[str, Any]) -> Table:
-    return Table(title, ("figure", "value"), [(name, _render(value)) for name, value in values.items()])
-
-
-def _tabulate_metrics(metrics: Metrics) -> list[Table]:
-    scores = {"all": metrics.metrics, **{name: task.metrics for name, task in metrics.tasks.items()}}
-    names = list(dict.fromkeys(name for values in scores.values() for name in values))
-    rows = [[name, *(_render(values.get(name)) for values in scores.values())] for name in names]
-    classes = [
-        [task, label, *(_render(values.get(name)) for name in ("precision", "recall", "f1", "support"))]
-        for task, found in metrics.tasks.items()
-        for label, values in found.per_class.items()
-    ]
-    return [
-        Table("Scores", ("metric", *scores), rows),
-        Table("Per class", ("task", "class", "precision", "recall", "f1", "support"), classes),
-        _tabulate("Counts", metrics.counts),
-    ]
-
-
-def _tabulate_levels(scores: Sequence[Mapping[str, Any]]) -> Table:
-    names = list(dict.fromkeys(name for level in scores for name in level))
-    return Table("Levels", names, [[_render(level.get(name)) for name in names] for level in scores])
-
-
-def _render(value: object) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

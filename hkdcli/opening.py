@@ -1,0 +1,149 @@
+"""What a user names on the command line or in a recipe -> usable records, loadable models."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hkdcli.errors import UsageError
+from hkdcli.reporter import Reporter
+
+if TYPE_CHECKING:
+    from hkdcli.data.datasets import Dataset
+    from hkdcli.recipe import Data, DataSource, Quantization
+
+SCENES = "scenes:"
+
+
+@dataclass(frozen=True, slots=True)
+class DataOptions:
+    """Where records come from: a file, or `scenes:SPLIT`; as `hkd infer` takes them."""
+
+    source: str
+    images: Path | None = None
+    on_bad: Literal["error", "skip", "keep"] = "keep"
+    limit: int | None = None
+    encoding: str = "utf-8"
+    strict: bool = False
+    allow_outside_root: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """What to hand to the model loader: a folder, hub id or scenes:NAME, and what belongs on it."""
+
+    model: str
+    adapter: str | None = None
+    quantization: Quantization = "none"
+
+
+def open_data(options: DataOptions, reporter: Reporter) -> Dataset:
+    """Open records for inference or evaluation.
+
+    Args:
+        options: Where they come from.
+        reporter: Told about warnings.
+
+    Returns:
+        The records and the source of their images.
+    """
+    if options.source.startswith(SCENES):
+        from hkdcli.scenes.source import load_scenes
+
+        dataset = load_scenes(options.source.removeprefix(SCENES))
+    else:
+        from hkdcli.data.datasets import load_dataset
+        from hkdcli.data.images import ImagePolicy
+
+        dataset = load_dataset(
+            options.source,
+            images=options.images,
+            policy=ImagePolicy(allow_outside_root=options.allow_outside_root),
+            on_bad=options.on_bad,
+            encoding=options.encoding,
+            strict=options.strict,
+        )
+    for warning in dataset.warnings:
+        reporter.warn(warning)
+    return replace(dataset, examples=dataset.examples[: options.limit])
+
+
+def open_splits(data: Data, reporter: Reporter) -> dict[str, Dataset]:
+    """Open and check every split of a recipe, before anything expensive starts.
+
+    Args:
+        data: The recipe's data block.
+        reporter: Told about warnings.
+
+    Returns:
+        The splits by name: train, and dev and test where the recipe has them.
+    """
+    from hkdcli.data.datasets import check_dataset
+
+    sources = {"train": data.train, "dev": data.dev, "test": data.test}
+    splits = {name: _open_split(source, data) for name, source in sources.items() if source is not None}
+    for name, split in splits.items():
+        check_dataset(split, need_answers=True, check_images=True)
+        for warning in split.warnings:
+            reporter.warn(f"{name}: {warning}")
+    return splits
+
+
+def _open_split(source: DataSource, data: Data) -> Dataset:
+    if source.scenes is not None:
+        from hkdcli.scenes.source import load_scenes
+
+        drawn = source.scenes
+        return load_scenes(drawn.split, size=drawn.size, seed=drawn.seed, tasks=drawn.tasks)
+    from hkdcli.data.datasets import load_dataset
+    from hkdcli.data.images import ImagePolicy
+
+    return load_dataset(
+        source.file or "",
+        images=None if source.images is None else Path(source.images),
+        policy=ImagePolicy(allow_outside_root=source.allow_outside_root),
+        on_bad=data.on_bad,
+        max_bad=data.max_bad,
+        encoding=source.encoding,
+        strict=data.strict,
+    )
+
+
+def find_model(model: str, level: str | None) -> ModelSource:
+    """Find what to load: a level of a run, or the model itself.
+
+    Args:
+        model: A run folder, model folder, hub id or scenes:NAME.
+        level: A level of the run; null is the distilled base.
+
+    Returns:
+        What to load.
+
+    Raises:
+        UsageError: A level was asked of something that is no run, the run has no such level, or has not
+            come so far.
+    """
+    folder = Path(model)
+    if not (folder / "manifest.json").is_file():
+        if level is not None:
+            raise UsageError(f"{model}: is no run folder, so it has no level {level}")
+        return ModelSource(model)
+    pyramid = json.loads((folder / "manifest.json").read_bytes())["recipe"]["pyramid"]
+    names = [entry["name"] for entry in pyramid]
+    if level is not None and level not in names:
+        raise UsageError(f"{model}: has no level {level}", hint=f"There are: {', '.join(names)}.")
+    place = len(names) - 1 if level is None else names.index(level)
+    return _find_level(folder, place, pyramid[place], is_base=place == len(names) - 1)
+
+
+def _find_level(folder: Path, place: int, entry: dict[str, Any], *, is_base: bool) -> ModelSource:
+    """A level that came ready is where the recipe says; a trained one is in the run folder."""
+    if entry["train"] is None:
+        return ModelSource(entry["model"], entry["adapter"], entry["quantization"])
+    own = folder / "levels" / f"{place}-{entry['name']}"
+    for candidate in (folder / "student",) if is_base else (own / "model", own / "adapter"):
+        if candidate.is_dir():
+            return ModelSource(str(candidate), quantization=entry["quantization"])
+    raise UsageError(f"{folder}: level {entry['name']} is not trained yet", hint="Go on with --resume.")

@@ -1,0 +1,45 @@
+"""Results as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hkdcli.outcome import Table
+
+if TYPE_CHECKING:
+    from hkdcli.evaluation.metrics import Metrics
+
+
+def tabulate(title: str, values: Mapping[str, Any]) -> Table:
+    """One row a figure."""
+    return Table(title, ("figure", "value"), [(name, _render(value)) for name, value in values.items()])
+
+
+def tabulate_metrics(metrics: Metrics) -> list[Table]:
+    """The scores of all tasks side by side, then each class, then what was counted."""
+    scores = {"all": metrics.metrics, **{name: task.metrics for name, task in metrics.tasks.items()}}
+    names = list(dict.fromkeys(name for values in scores.values() for name in values))
+    rows = [[name, *(_render(values.get(name)) for values in scores.values())] for name in names]
+    classes = [
+        [task, label, *(_render(values.get(name)) for name in ("precision", "recall", "f1", "support"))]
+        for task, found in metrics.tasks.items()
+        for label, values in found.per_class.items()
+    ]
+    return [
+        Table("Scores", ("metric", *scores), rows),
+        Table("Per class", ("task", "class", "precision", "recall", "f1", "support"), classes),
+        tabulate("Counts", metrics.counts),
+    ]
+
+
+def tabulate_levels(scores: Sequence[Mapping[str, Any]]) -> Table:
+    """One row a level, with whatever figures it has."""
+    names = list(dict.fromkeys(name for level in scores for name in level))
+    return Table("Levels", names, [[_render(level.get(name)) for name in names] for level in scores])
+
+
+def _render(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
