@@ -1,0 +1,75 @@
+"""What a command runs on: seed, device, number type; and one line that says so."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from hkdcli.errors import SetupError
+
+if TYPE_CHECKING:
+    import torch
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+DtypeName = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The device and number type chosen, and why in one line."""
+
+    device: torch.device
+    dtype: torch.dtype
+    line: str
+
+
+def choose_runtime(device: DeviceName = "auto", dtype: DtypeName = "auto") -> Runtime:
+    """Choose a device and a number type.
+
+    Args:
+        device: `auto` takes a usable GPU where there is one.
+        dtype: `auto` is bfloat16 on a GPU that has it and float32 elsewhere: CPUs emulate bfloat16, several
+            times slower, and float16 overflows.
+
+    Returns:
+        The choice.
+
+    Raises:
+        SetupError: a GPU was asked for and there is none that works.
+    """
+    import torch
+
+    usable = torch.cuda.is_available()
+    if device == "cuda" and not usable:
+        raise SetupError(
+            "device cuda was asked for, and torch finds no usable GPU",
+            hint="check nvidia-smi and CUDA_VISIBLE_DEVICES, or use device: cpu",
+        )
+    chosen = torch.device("cuda" if usable and device != "cpu" else "cpu")
+    fast = chosen.type == "cuda" and torch.cuda.is_bf16_supported()
+    name = dtype if dtype != "auto" else ("bfloat16" if fast else "float32")
+    return Runtime(chosen, getattr(torch, name), f"{_describe_device(chosen)}, {name}")
+
+
+def set_seed(seed: int) -> None:
+    """Seed the random generators of Python, numpy and torch (all devices).
+
+    Args:
+        seed: from 0 to 2^32 - 1.
+    """
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _describe_device(device: torch.device) -> str:
+    import torch
+
+    if device.type == "cpu":
+        return f"CPU with {torch.get_num_threads()} threads, torch {torch.__version__}"
+    properties = torch.cuda.get_device_properties(device)
+    return f"{properties.name} with {properties.total_memory / 2**30:.0f} GiB, torch {torch.__version__}"
