@@ -17,11 +17,14 @@ DtypeName = Literal["auto", "float32", "bfloat16"]
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The device and number type chosen, and why in one line."""
+    """The device and number type chosen."""
 
     device: torch.device
     dtype: torch.dtype
-    line: str
+
+    def describe(self) -> str:
+        """One line for people: device, its memory or threads, torch, number type."""
+        return f"{_describe_device(self.device)}, {str(self.dtype).removeprefix('torch.')}"
 
 
 def choose_runtime(device: DeviceName = "auto", dtype: DtypeName = "auto") -> Runtime:
@@ -49,7 +52,7 @@ def choose_runtime(device: DeviceName = "auto", dtype: DtypeName = "auto") -> Ru
     chosen = torch.device("cuda" if usable and device != "cpu" else "cpu")
     fast = chosen.type == "cuda" and torch.cuda.is_bf16_supported()
     name = dtype if dtype != "auto" else ("bfloat16" if fast else "float32")
-    return Runtime(chosen, getattr(torch, name), f"{_describe_device(chosen)}, {name}")
+    return Runtime(chosen, getattr(torch, name))
 
 
 def set_seed(seed: int) -> None:

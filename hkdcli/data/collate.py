@@ -18,16 +18,15 @@ __all__ = ["Batch", "Collator", "Prefixes"]
 
 
 class Collator:
-    """Turns examples with their images into model inputs; the same for training and inference."""
+    """Turns examples with their images into model inputs; the same for training and inference.
+
+    Args:
+        processor: the model's processor.
+        max_length: most tokens of a prompt, image and choices included; a longer context is shortened.
+            None: what the tokenizer says its model can take.
+    """
 
     def __init__(self, processor: Any, *, max_length: int | None = None) -> None:
-        """Prepare to collate for one processor.
-
-        Args:
-            processor: the model's processor.
-            max_length: most tokens of a prompt, image and choices included; a longer context is shortened.
-                None: what the tokenizer says its model can take.
-        """
         self.processor = processor
         self.builder = PromptBuilder(processor)
         self.tokenizer = self.builder.tokenizer
@@ -50,11 +49,9 @@ class Collator:
             answers: what to answer; None: each example's own gold answer.
 
         Returns:
-            The batch, on the CPU.
-
-        Raises:
-            DataError: an example has no answer, or its prompt is too long whatever goes from its context.
-            ModelError: the tokenizer cannot tell two letters apart, or placeholders and images disagree.
+            The batch, on the CPU. `DataError` where an example has no answer, or its prompt is too long
+            whatever goes from its context; `ModelError` where the tokenizer cannot tell two letters apart, or
+            placeholders and images disagree.
         """
         prefixes = self.collate_prefixes(examples, images, [[shown] for shown in presentations])
         golds = answers or [_require_answer(example) for example in examples]
@@ -100,11 +97,8 @@ class Collator:
             presentations: for each example the orders in which its choices will be shown, at least one.
 
         Returns:
-            The prefixes, on the CPU.
-
-        Raises:
-            DataError: a prompt is too long whatever goes from its context.
-            ModelError: placeholders and images disagree.
+            The prefixes, on the CPU. `DataError` where a prompt is too long whatever goes from its context;
+            `ModelError` where placeholders and images disagree.
         """
         shown = list(examples)
         prompts = [self._build_all(e, p) for e, p in zip(shown, presentations, strict=True)]

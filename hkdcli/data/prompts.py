@@ -87,10 +87,11 @@ class PromptBuilder:
             presentation: every choice of the example exactly once.
 
         Returns:
-            A prompt whose prefix does not depend on the presentation.
+            A prompt whose prefix does not depend on the presentation. `DataError` where the record lacks the
+            text to be judged.
 
         Raises:
-            DataError: the record lacks the text to be judged.
+            ModelError: the chat template lost the image.
         """
         body = "\n".join([*self._render_sections(example), CHOICES_LABEL, ""])
         texts = {choice.id: " ".join(self.clean(choice.text).split()) for choice in example.choices}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
@@ -12,7 +12,7 @@ from hkdcli.data.datasets import Dataset
 from hkdcli.data.examples import Example
 from hkdcli.data.images import ImageError, LoadedImage
 from hkdcli.data.prompts import build_legal_answers
-from hkdcli.errors import BadRow, DataError, UsageError
+from hkdcli.errors import BadRow, DataError
 from hkdcli.inference.decode import Decoding, decode
 from hkdcli.inference.rows import Row, read_done_rows, render_failure, render_line, render_prediction
 from hkdcli.inference.scoring import Scorer
@@ -30,6 +30,10 @@ class PredictSummary:
     resumed: int
     truncated: int
     prompt_hash: str
+
+    def to_json(self) -> dict[str, str | int]:
+        """The counts as a JSON object."""
+        return {**asdict(self), "out": str(self.out)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ def predict(
     Args:
         dataset: what to answer.
         scorer: model and prompt.
-        out: the predictions, JSONL; its folder must exist.
+        out: the predictions, JSONL, replaced unless `resume`; its folder must exist.
         shifts: presentations to average per record; None: a full cycle.
         resume: go on with a file that an interrupted run left; the result is that of an uninterrupted run.
         batch_size: records at once.
@@ -67,16 +71,11 @@ def predict(
         reporter: told of progress.
 
     Returns:
-        Counts.
-
-    Raises:
-        UsageError: `out` exists and `resume` is off, or it was made with another prompt.
-        ModelError: the model gives NaN; a row of that kind is never written.
+        Counts. `UsageError` where the rows to go on with had another prompt; `ModelError` where the model
+        gives NaN, before such a row is written.
     """
     asking, reporter = asking or Asking(shifts=shifts), reporter or SilentReporter()
-    if out.exists() and not resume:
-        raise UsageError(f"{out}: exists", hint="--resume goes on with it; or name another file")
-    done = read_done_rows(out, scorer.prompt_hash) if out.exists() else None
+    done = read_done_rows(out, scorer.prompt_hash) if resume and out.exists() else None
     status = dict(done.status) if done else {}
     with out.open("r+b" if done else "wb") as file:
         if done:

@@ -102,11 +102,11 @@ def read_done_rows(path: Path, prompt_hash: str) -> DoneRows:
         prompt_hash: of the run that goes on.
 
     Returns:
-        The ids that are done.
+        The ids that are done. `DataError` where the file holds no predictions, or is damaged before its
+        last line.
 
     Raises:
         UsageError: the rows were made with another prompt.
-        DataError: the file is no file of predictions, or is damaged before its last line.
     """
     status: dict[str, str] = {}
     data = path.read_bytes()

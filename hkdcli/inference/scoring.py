@@ -54,7 +54,14 @@ class _Row:
 
 
 class Scorer:
-    """Scores records with one model; changes nothing in it."""
+    """Scores records with one model; changes nothing in it.
+
+    Args:
+        loaded: model and processor.
+        max_length: most tokens of a prompt; a longer context is shortened.
+        reuse_prefix: False runs a whole pass for each presentation and answer: the same numbers, slower.
+        max_row_tokens: presentations of one record beyond this many tokens go to further rows.
+    """
 
     def __init__(
         self,
@@ -64,14 +71,6 @@ class Scorer:
         reuse_prefix: bool = True,
         max_row_tokens: int = 1024,
     ) -> None:
-        """Prepare to score.
-
-        Args:
-            loaded: model and processor.
-            max_length: most tokens of a prompt; a longer context is shortened.
-            reuse_prefix: False runs a whole pass for each presentation and answer: the same numbers, slower.
-            max_row_tokens: presentations of one record beyond this many tokens go to further rows.
-        """
         self.model: nn.Module = loaded.model
         self.collator = Collator(loaded.processor, max_length=max_length)
         self.prompt_hash = compute_prompt_hash(loaded.processor)
@@ -92,12 +91,8 @@ class Scorer:
             presentations: for each record the orders in which to show its choices, at least one.
 
         Returns:
-            One result per record.
-
-        Raises:
-            DataError: a record cannot be asked or scored; its row says why.
-            ModelError: the model gives NaN or infinite logits.
-            MachineLimitError: memory ran out.
+            One result per record. `DataError` where one cannot be asked or scored, with a row that says why;
+            `ModelError` where the model gives NaN; `MachineLimitError` where memory runs out.
         """
         answers = [build_legal_answers(example) for example in examples]
         with torch.inference_mode(), _evaluating(self.model), _memory_limit(len(examples)):

@@ -27,11 +27,10 @@ def find_model_folder(name: str | Path) -> Path:
             optional `@revision`.
 
     Returns:
-        An existing folder.
+        An existing folder. `OfflineError` where the hub cannot be reached and its cache lacks the model.
 
     Raises:
         ModelError: there is no such folder or hub model, or access to it is restricted.
-        OfflineError: the hub cannot be reached and its cache does not hold the model.
     """
     text = str(name)
     if text.startswith(SCENES):

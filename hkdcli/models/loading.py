@@ -63,11 +63,11 @@ def load_model(
         trainable: False freezes everything; True leaves the adapter (or, without one, all weights) trainable.
 
     Returns:
-        The model in evaluation mode, with its processor.
+        The model in evaluation mode, with its processor. `find_model_folder`, `check_model_folder` and
+        `load_adapter` say what is refused.
 
     Raises:
-        ModelError: the folder is refused; see `check_model_folder`, `load_adapter`.
-        OfflineError: the model is not in the hub's cache and the hub cannot be reached.
+        ModelError: an adapter was asked for on top of an adapter.
     """
     device = torch.device(device)
     folder, source = find_model_folder(model), str(model)
