@@ -26,8 +26,29 @@ app = typer.Typer(
 )
 
 
-def _examples(*commands: str) -> str:
-    return "\n\n".join(["Examples:", *(f"  {escape(command)}" for command in commands)])
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "distill-online": (
+        "hkd distill-online recipes/quickstart.yaml",
+        "hkd distill-online recipes/quickstart.yaml train.max_steps=50 pyramid.small.train.max_steps=90",
+        "hkd distill-online recipes/quickstart.yaml --dry-run",
+        "hkd distill-online recipes/quickstart.yaml --resume",
+    ),
+    "infer": (
+        "hkd infer runs/quickstart scenes:test --shift --out predictions.jsonl",
+        "hkd infer scenes:small records.json --images photos --limit 100 --out predictions.jsonl",
+        "hkd infer runs/quickstart records.jsonl --out predictions.jsonl --resume",
+    ),
+    "evaluate": (
+        "hkd evaluate predictions.jsonl scenes:test",
+        "hkd evaluate predictions.jsonl records.json --out metrics.json --json",
+    ),
+    "schema": ("hkd schema > recipe.schema.json",),
+}
+
+
+def _examples(command: str) -> str:
+    """The examples as an epilog: rich would take brackets for markup, and joins lines without a gap."""
+    return "\n\n".join(["Examples:", *map(escape, EXAMPLES[command])])
 
 
 def _end(console: Console, outcome: Outcome) -> None:
@@ -69,12 +90,7 @@ def hkd(
 
 @app.command(
     rich_help_panel="Distil",
-    epilog=_examples(
-        "hkd distill-online recipes/quickstart.yaml",
-        "hkd distill-online recipes/quickstart.yaml train.max_steps=50 pyramid.small.train.max_steps=90",
-        "hkd distill-online recipes/quickstart.yaml --dry-run",
-        "hkd distill-online recipes/quickstart.yaml --resume",
-    ),
+    epilog=_examples("distill-online"),
 )
 def distill_online(
     recipe: RecipePath,
@@ -100,11 +116,7 @@ def distill_online(
 
 @app.command(
     rich_help_panel="Distil",
-    epilog=_examples(
-        "hkd infer runs/quickstart scenes:test --shift --out predictions.jsonl",
-        "hkd infer scenes:small records.json --images photos --limit 100 --out predictions.jsonl",
-        "hkd infer runs/quickstart records.jsonl --out predictions.jsonl --resume",
-    ),
+    epilog=_examples("infer"),
 )
 def infer(
     model: Annotated[
@@ -153,10 +165,7 @@ def infer(
 
 @app.command(
     rich_help_panel="Distil",
-    epilog=_examples(
-        "hkd evaluate predictions.jsonl scenes:test",
-        "hkd evaluate predictions.jsonl records.json --out metrics.json --json",
-    ),
+    epilog=_examples("evaluate"),
 )
 def evaluate(
     predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="File that hkd infer wrote.")],
@@ -177,7 +186,7 @@ def evaluate(
     _end(console, engine.evaluate(predictions, source, out=out, reporter=console))
 
 
-@app.command(rich_help_panel="Prepare", epilog=_examples("hkd schema > recipe.schema.json"))
+@app.command(rich_help_panel="Prepare", epilog=_examples("schema"))
 def schema() -> None:
     """Print the JSON Schema of a recipe, so that editors complete and check it."""
     _end(Console(as_json=True), engine.schema())

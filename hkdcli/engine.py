@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +95,7 @@ def plan_distill_online(
     splits = open_splits(recipe.data, reporter)
     from hkdcli.runtime import choose_runtime
 
-    runtime = choose_runtime(recipe.runtime.device, recipe.runtime.dtype).describe()
+    runtime = choose_runtime(recipe.runtime.device, recipe.runtime.dtype).line
     counts = {
         name: {"records": len(split.examples), "bad": len(split.bad_rows)} for name, split in splits.items()
     }
@@ -144,7 +144,7 @@ def infer(
         from hkdcli.runtime import choose_runtime
 
         runtime = choose_runtime("auto", "auto")
-        reporter.note(runtime.describe())
+        reporter.note(runtime.line)
         loaded = load_model(
             source.model,
             adapter=source.adapter,
@@ -153,6 +153,8 @@ def infer(
             device=runtime.device,
             dtype=runtime.dtype,
         )
+        if overwrite:
+            out.unlink(missing_ok=True)
         summary = predict(
             dataset,
             Scorer(loaded),
@@ -162,7 +164,7 @@ def infer(
             resume=resume,
             reporter=reporter,
         )
-    counts = summary.to_json()
+    counts = {**asdict(summary), "out": str(out)}
     return Outcome(counts, tables=[tabulate(str(out), counts)], failed_records=summary.failed)
 
 

@@ -225,27 +225,30 @@ def _suggest_key(steps: Sequence[_Step]) -> str:
     near = shortened or difflib.get_close_matches(wrong, siblings, n=1)
     if near:
         return f'; did you mean "{near[0]}"?'
-    elsewhere = {key.rpartition(".")[2]: key for key in reversed(list(iterate_keys()))}
+    elsewhere = {key.rpartition(".")[2]: key for key, _ in reversed(list(iterate_fields()))}
     near = difflib.get_close_matches(wrong, list(elsewhere), n=1, cutoff=0.85)
     if near:
         return f'; did you mean "{elsewhere[near[0]]}"?'
     return f"; known here: {', '.join(siblings)}"
 
 
-def iterate_keys() -> Iterator[str]:
-    """Name every key of a recipe, dotted, in the order of the schema; list items show as `[]`.
+def iterate_fields() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Go through every field of a recipe, in the order of the schema.
 
     Yields:
-        str: Keys such as `train.max_steps` and `pyramid[].name`.
+        tuple[str, dict[str, Any]]: The dotted key (`train.max_steps`, `pyramid[].name`) and the field's
+            JSON Schema.
     """
-    yield from _keys_below(Recipe.model_json_schema(), ())
+    yield from _fields_below(Recipe.model_json_schema(), ())
 
 
-def _keys_below(schema: dict[str, Any], steps: tuple[_Step, ...]) -> Iterator[str]:
-    for name in _properties_at(schema, steps):
-        yield _render_key((*steps, name)).replace("[0]", "[]")
-        yield from _keys_below(schema, (*steps, name))
-        yield from _keys_below(schema, (*steps, name, 0))
+def _fields_below(schema: dict[str, Any], steps: tuple[_Step, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, field in _properties_at(schema, steps).items():
+        block = _variants(schema, field)[0]  # pydantic drops a description that the block's own repeats
+        text = field.get("description") or block.get("description", "")
+        yield _render_key((*steps, name)).replace("[0]", "[]"), {**field, "description": text}
+        yield from _fields_below(schema, (*steps, name))
+        yield from _fields_below(schema, (*steps, name, 0))
 
 
 def _properties_at(schema: dict[str, Any], steps: Sequence[_Step]) -> dict[str, Any]:

@@ -1,0 +1,171 @@
+"""Write docs/cli.md from the command line and docs/recipes.md from the recipe's schema.
+
+python docs/generate.py            write both
+python docs/generate.py --check    exit 1 when either is stale
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from typer.main import get_command
+
+from hkdcli.cli import EXAMPLES, app
+from hkdcli.recipe_file import iterate_fields
+
+DOCS = Path(__file__).parent
+EXIT_CODES = {
+    0: "done",
+    1: "a bug of ours",
+    2: "a recipe, option or argument cannot be used",
+    3: "data, a model folder or the environment is refused",
+    4: "the machine's limit: memory, disk or GPU",
+    5: "finished, and some records failed",
+    6: "a quality gate was not met",
+    7: "a needed file is absent while offline",
+    130: "stopped by Ctrl-C, after a safe save where there was something to save",
+    143: "stopped by SIGTERM, likewise",
+}
+
+# Blocks whose fields are described under another name.
+REPEATED = {"data.dev": "data.train", "data.test": "data.train", "pyramid[].train": "train"}
+
+HOW_TO = """
+# Recipes
+
+Generated from `hkdcli/recipe.py` by `docs/generate.py`; do not edit.
+
+A recipe is one YAML file that says everything about a run: the data, the pyramid of models, what a level
+learns from those above it, and how it is trained. A field that is left out has the default below. A feature
+that is off is `null`.
+
+```yaml
+name: quickstart
+data:
+  train: {scenes: {split: train, size: 4000}}
+  test: {file: test.json, images: photos}
+pyramid:                                    # largest first
+  - {name: large, model: "scenes:large", adapter: "scenes:large-tuned", quantization: nf4, train: null}
+  - {name: small, model: "scenes:small", tuning: full, train: {max_steps: 500}}
+train: {max_steps: 300, learning_rate: 1e-3}
+```
+
+- **Levels.** The first level is the apex, the last the base: the one to deploy. They are trained top-down.
+  `train: null` marks a level that comes ready. Another level's `train` holds only what differs for it from
+  the top-level `train`.
+- **Models.** A folder, a hub id with an optional `@revision`, or `scenes:NAME` for one of the bundled
+  models.
+- **Data.** `scenes` draws records; `file` reads them (with `images` for the folder of the photos). Paths
+  are relative to the folder in which `hkd` is started.
+- **Changes.** `hkd distill-online recipe.yaml train.max_steps=10 pyramid.small.tuning=full` changes a
+  recipe for one run. A place in a list is given by number, `pyramid[1]` or `pyramid.1`, or by the level's
+  name. The value is YAML.
+- **What ran.** The run folder keeps `recipe.resolved.yaml`: every field with its value and its meaning. It
+  is a recipe itself.
+- **YAML, strictly.** Numbers and booleans follow YAML 1.2: `1e-5` is a number; `no`, `on` and `012` are
+  texts. Repeated keys, tags and unknown keys are refused; every problem is reported at once. A text that
+  looks like a number needs quotes.
+- **Secrets.** A recipe needs none: the hub token comes from `HF_TOKEN`. What looks like a secret is masked
+  wherever a recipe is shown or stored.
+- **Editors.** `hkd schema > recipe.schema.json`, then begin a recipe with `# yaml-language-server:
+  $schema=recipe.schema.json`.
+"""
+
+
+def main() -> int:
+    """Write the pages, or check them; returns the exit code."""
+    pages = {DOCS / "cli.md": render_cli(), DOCS / "recipes.md": render_recipes()}
+    if "--check" in sys.argv[1:]:
+        stale = [
+            path for path, text in pages.items() if not path.is_file() or path.read_text("utf-8") != text
+        ]
+        for path in stale:
+            print(f"{path} is stale; run: python docs/generate.py", file=sys.stderr)
+        return 1 if stale else 0
+    for path, text in pages.items():
+        path.write_text(text, "utf-8")
+    return 0
+
+
+def render_cli() -> str:
+    """The command line as Markdown."""
+    lines = ["# The command line", "", "Generated from the app by `docs/generate.py`; do not edit.", ""]
+    command: Any = get_command(app)
+    for name, child in command.commands.items():
+        lines += _render_command(name, child)
+    lines += ["## Exit codes", "", "| code | meaning |", "|---|---|"]
+    lines += [f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _render_command(name: str, command: Any) -> Iterator[str]:
+    yield from (f"## hkd {name}", "", command.help, "", "```", *EXAMPLES[name], "```", "")
+    if command.params:
+        yield from ("| option | meaning | default |", "|---|---|---|")
+    for param in command.params:
+        option = param.param_type_name == "option"
+        title = ", ".join(param.opts) if option else (param.metavar or param.name.upper())
+        yield f"| {_code(title)} | {_cell(param.help)} | {_cell(_default(param))} |"
+    yield ""
+
+
+def _default(param: Any) -> str:
+    if param.required:
+        return "required"
+    if isinstance(getattr(param, "show_default", None), str):
+        return str(param.show_default)
+    return "" if param.default in (None, False) else str(param.default)
+
+
+def render_recipes() -> str:
+    """Every field of a recipe as Markdown, after the notes on how to write one."""
+    lines = [HOW_TO.strip(), "", "## Every field", ""]
+    lines += ["| field | values | default | meaning |", "|---|---|---|---|"]
+    for key, field in iterate_fields():
+        if key.startswith(tuple(f"{block}." for block in REPEATED)):
+            continue
+        default = json.dumps(field["default"]) if "default" in field else ""
+        lines.append(f"| {_code(key)} | {_values(field)} | {default} | {_cell(_meaning(key, field))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _meaning(key: str, field: dict[str, Any]) -> str:
+    same = f" Its fields are those of `{REPEATED[key]}`." if key in REPEATED else ""
+    return field["description"] + same
+
+
+def _values(field: dict[str, Any]) -> str:
+    """What a field takes, in words: its choices, its type and bounds; a block shows nothing."""
+    options = field.get("anyOf") or field.get("oneOf") or [field]
+    return _cell(" or ".join(word for option in options if (word := _value(option))))
+
+
+def _value(option: dict[str, Any]) -> str:
+    if "enum" in option or "const" in option:
+        return ", ".join(map(str, option.get("enum", [option.get("const")])))
+    if "$ref" in option:
+        return "block"
+    if option.get("type") == "array":
+        return f"list of {_value(option['items'])}"
+    word = {"integer": "whole number", "string": "text", "boolean": "true, false"}.get(
+        option["type"], option["type"]
+    )
+    names = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {option[name]}" for name, sign in names.items() if name in option]
+    return " ".join([word, ", ".join(bounds)]).strip()
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
+def _cell(text: str | None) -> str:
+    return (text or "").replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
