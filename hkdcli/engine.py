@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,10 +69,14 @@ def distill_online(
     splits = open_splits(recipe.data, reporter)
     folder = out or Path("runs") / recipe.name
     with open_run(folder, build_facts(recipe, splits), resume=resume, overwrite=overwrite) as run:
-        from hkdcli.distill.online import score_levels, train_levels
+        from hkdcli.distill.online import train_levels
+        from hkdcli.distill.scores import score_levels
+        from hkdcli.runtime import choose_runtime
 
-        levels = train_levels(recipe, splits, run, reporter)
-        scores = score_levels(levels, splits.get("test"), run, reporter)
+        runtime = choose_runtime(recipe.runtime.device, recipe.runtime.dtype)
+        reporter.note(runtime.describe())
+        levels = train_levels(recipe, splits, run, runtime, reporter)
+        scores = score_levels(levels, splits["test"], run, runtime, reporter) if "test" in splits else []
     return Outcome({"run": str(folder), "levels": scores}, tables=[tabulate_levels(scores)])
 
 
@@ -95,7 +99,7 @@ def plan_distill_online(
     splits = open_splits(recipe.data, reporter)
     from hkdcli.runtime import choose_runtime
 
-    runtime = choose_runtime(recipe.runtime.device, recipe.runtime.dtype).line
+    runtime = choose_runtime(recipe.runtime.device, recipe.runtime.dtype).describe()
     counts = {
         name: {"records": len(split.examples), "bad": len(split.bad_rows)} for name, split in splits.items()
     }
@@ -144,7 +148,7 @@ def infer(
         from hkdcli.runtime import choose_runtime
 
         runtime = choose_runtime("auto", "auto")
-        reporter.note(runtime.line)
+        reporter.note(runtime.describe())
         loaded = load_model(
             source.model,
             adapter=source.adapter,
@@ -164,7 +168,7 @@ def infer(
             resume=resume,
             reporter=reporter,
         )
-    counts = {**asdict(summary), "out": str(out)}
+    counts = summary.to_json()
     return Outcome(counts, tables=[tabulate(str(out), counts)], failed_records=summary.failed)
 
 
