@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import Any
 
 from hkdcli.errors import ModelError
@@ -110,8 +111,8 @@ def _close_frame(frame: ChatFrame, tokenizer: Any) -> ChatFrame:
 
 
 def _first_tokens_differ(tokenizer: Any, lead: str) -> bool:
-    firsts = [tokenizer(lead + letter, add_special_tokens=False).input_ids[0] for letter in "AB"]
-    return firsts[0] != firsts[1]
+    firsts = {tokenizer(lead + letter, add_special_tokens=False).input_ids[0] for letter in ascii_uppercase}
+    return len(firsts) == len(ascii_uppercase)
 
 
 def _adds_bos(tokenizer: Any) -> bool:

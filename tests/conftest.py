@@ -1,0 +1,34 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny random Qwen2.5-VL; read only."""
+    import torch
+    from tiny_models import save_tiny_qwen
+
+    torch.set_num_threads(1)
+    return save_tiny_qwen(tmp_path_factory.mktemp("models") / "tiny-qwen")
+
+
+@pytest.fixture(scope="session")
+def tiny_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny random LLaVA; read only."""
+    import torch
+    from tiny_models import save_tiny_llava
+
+    torch.set_num_threads(1)
+    return save_tiny_llava(tmp_path_factory.mktemp("models") / "tiny-llava")
+
+
+@pytest.fixture(params=["tiny_qwen", "tiny_llava"])
+def tiny_model(request: pytest.FixtureRequest) -> Path:
+    """Folder of each tiny model in turn."""
+    folder: Path = request.getfixturevalue(request.param)
+    return folder
