@@ -7,6 +7,7 @@ runs/<name>/  recipe.resolved.yaml  manifest.json  log.jsonl  student/
 from __future__ import annotations
 
 import json
+import platform
 import re
 import shutil
 import uuid
@@ -17,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hkdcli import __version__
 from hkdcli.atomic import disk_errors, write_atomic, write_json
 from hkdcli.checkpoints import find_latest_checkpoint, publish_checkpoint
 from hkdcli.errors import UsageError
@@ -148,7 +150,7 @@ def check_unchanged(path: Path, manifest: Mapping[str, Any], facts: Facts) -> No
     """
     before = _flatten({"recipe": manifest.get("recipe"), "data": manifest.get("data")})
     now = _flatten(json.loads(mask_secrets(json.dumps({"recipe": facts.recipe, "data": facts.data}))))
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    changed = [key for key in {**before, **now} if _show(before, key) != _show(now, key)]
     if changed:
         width = max(map(len, changed))
         lines = [f"  {key:<{width}}  was {_show(before, key)}, is {_show(now, key)}" for key in changed]
@@ -194,7 +196,7 @@ def _build_manifest(facts: Facts) -> dict[str, Any]:
 
 
 def _collect_versions() -> dict[str, str]:
-    versions = {"hkd": metadata.version("hkd")}
+    versions = {"hkd": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
             versions[package] = metadata.version(package)
@@ -243,4 +245,4 @@ def _flatten(value: Any, key: str = "") -> dict[str, Any]:
 
 
 def _show(values: Mapping[str, Any], key: str) -> str:
-    return json.dumps(values[key], ensure_ascii=False)[:80] if key in values else "absent"
+    return json.dumps(values[key], ensure_ascii=False) if key in values else "absent"
