@@ -80,9 +80,9 @@ def describe_letters(text: str) -> str:
 
 def is_lookalike(text: str) -> bool:
     """Whether a choice id holds Cyrillic or Greek letters, which a reader takes for Latin ones."""
-    return any(
-        unicodedata.name(char, "").startswith(("CYRILLIC", "GREEK")) for char in text if not char.isascii()
-    )
+    if text.isascii():
+        return False
+    return any(unicodedata.name(char, "").startswith(("CYRILLIC", "GREEK")) for char in text)
 
 
 def render_answer_text(choices: Sequence[Choice], answer: frozenset[str]) -> str:

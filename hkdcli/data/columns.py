@@ -85,6 +85,8 @@ def _open_arrow(arrow: Any, folder: Path) -> Iterator[Any]:
     for file in state["_data_files"]:
         # Only the last part: a state file has no business naming files elsewhere.
         name = Path(str(file["filename"])).name
+        if not (folder / name).is_file():
+            raise ValueError(f"{name} is not a file")
         with arrow.OSFile(str(folder / name)) as stream, arrow.ipc.open_stream(stream) as reader:
             yield from reader
 

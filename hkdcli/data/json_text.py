@@ -49,7 +49,12 @@ def decode_text(data: bytes, path: str, encoding: str = "utf-8") -> str:
     """
     try:
         name = codecs.lookup(encoding).name
-        return data.decode("utf-8-sig" if name == "utf-8" else name).removeprefix("\ufeff")
+        text = data.decode("utf-8-sig" if name == "utf-8" else name).removeprefix("\ufeff")
+        nul = text.find("\0", 0, 4)
+        if nul < 0:
+            return text
+        # JSON opens with two ASCII characters: a NUL so early is half of a UTF-16 one.
+        detail = f"byte {nul} (0x00) is not text in {encoding}"
     except LookupError:
         raise UsageError(
             f'unknown encoding "{encoding}"', hint="for example utf-8, utf-16, latin-1"
@@ -59,9 +64,17 @@ def decode_text(data: bytes, path: str, encoding: str = "utf-8") -> str:
         detail = f"byte {offset} (0x{data[offset]:02X}) is not {encoding}" if data else f"not {encoding}"
     except ValueError:
         detail = f"not {encoding}"
-    guess = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
+    guess = _guess_encoding(data)
     hint = f"name the file's own encoding, for example --encoding {guess}"
     raise DataError("the text cannot be decoded", [BadRow("data.encoding", "", path, detail, hint)])
+
+
+def _guess_encoding(data: bytes) -> str:
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    if data[:1] == b"\0":
+        return "utf-16-be"
+    return "utf-16-le" if data[1:2] == b"\0" else "latin-1"
 
 
 def iterate_json(text: str, path: str) -> Iterator[Row | BadRow]:
