@@ -60,8 +60,8 @@ def decode_text(data: bytes, path: str, encoding: str = "utf-8") -> str:
             f'unknown encoding "{encoding}"', hint="for example utf-8, utf-16, latin-1"
         ) from None
     except UnicodeDecodeError as error:
-        offset = error.start
-        detail = f"byte {offset} (0x{data[offset]:02X}) is not {encoding}" if data else f"not {encoding}"
+        offset = error.start + len(data) - len(error.object)  # a mark was cut off before decoding
+        detail = f"byte {offset} (0x{data[offset]:02X}) is not {encoding}"
     except ValueError:
         detail = f"not {encoding}"
     guess = _guess_encoding(data)

@@ -219,6 +219,9 @@ def test_d04_byte_offset_and_unknown_encoding(tmp_path):
     path.write_bytes(b'[{"id": "caf\xe9"}]')
     with pytest.raises(DataError, match="byte 12 .0xE9. is not utf-8"):
         read_examples(path)
+    path.write_bytes(b'\xef\xbb\xbf[{"id": "caf\xe9"}]')
+    with pytest.raises(DataError, match="byte 15 .0xE9. is not utf-8"):
+        read_examples(path)
     for name in ("utf-9", "zip", "hex"):
         with pytest.raises(UsageError, match="unknown encoding"):
             read_examples(path, encoding=name)
