@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from hkdcli.errors import HkdError, MachineLimitError, SetupError
+from hkdcli.errors import HkdError, MachineLimitError, SetupError, UsageError
 
 OLDEST_PYTHON = (3, 11)
 # Packages that an extra of ours brings; the others come with hkd itself.
@@ -31,22 +31,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        code = _leave_stdout(1)
+        code = 1
+        _leave_stdout()
     except OSError as error:
-        code = _end_with(_explain_output(error), arguments)
-        _leave_stdout(code)
+        _leave_stdout()
+        code = _end_with(_explain_output(error), as_json=False)
     return code
 
 
 def _run(arguments: Sequence[str]) -> int:
     """Run one command; only trouble with stdout itself gets out."""
+    as_json = "--json" in arguments
     try:
         check_python()
         from hkdcli.cli import app
 
         app(args=list(arguments), prog_name="hkd")
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(bool(end.code))
+        return _end_typer(end, as_json)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -54,7 +56,7 @@ def _run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
-        return _end_with(error, arguments)
+        return _end_with(error, as_json=as_json)
     return 0
 
 
@@ -75,10 +77,20 @@ def check_python(version: tuple[int, ...] = tuple(sys.version_info[:2])) -> None
         )
 
 
-def _end_with(error: BaseException, arguments: Sequence[str]) -> int:
+def _end_typer(end: SystemExit, as_json: bool) -> int:
+    """The code that typer ends with; it has told people about a wrong option, but no program."""
+    code = end.code if isinstance(end.code, int) else int(bool(end.code))
+    explain = getattr(end.__context__, "format_message", None)
+    if as_json and explain is not None:
+        from hkdcli.console import show_document_of
+
+        show_document_of(UsageError(explain()))
+    return code
+
+
+def _end_with(error: BaseException, *, as_json: bool) -> int:
     from hkdcli.console import show_bug, show_error
 
-    as_json = "--json" in arguments
     known = _explain(error)
     if known is None:
         show_bug(error, as_json=as_json)
@@ -108,10 +120,9 @@ def _explain_output(error: OSError) -> BaseException:
     return error
 
 
-def _leave_stdout(code: int) -> int:
+def _leave_stdout() -> None:
     """Point stdout at nothing, so that Python does not stumble over it once more at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return code
 
 
 if __name__ == "__main__":

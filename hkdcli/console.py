@@ -118,8 +118,17 @@ def show_error(error: HkdError, *, as_json: bool) -> None:
     if error.hint:
         _print(sys.stderr, f"hint: {error.hint}")
     if as_json:
-        said = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
-        _print_json({"error": said, "exit_code": error.exit_code})
+        show_document_of(error)
+
+
+def show_document_of(error: HkdError) -> None:
+    """Print an error as the one JSON document on stdout.
+
+    Args:
+        error: The error.
+    """
+    said = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+    _print_json({"error": said, "exit_code": error.exit_code})
 
 
 def show_bug(error: BaseException, *, as_json: bool) -> None:

@@ -1,0 +1,290 @@
+"""Exit codes, and the command line as a process: C09-C16 and C18."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from hkdcli import engine
+from hkdcli.__main__ import check_python, main
+from hkdcli.errors import (
+    DataError,
+    GateError,
+    HkdError,
+    MachineLimitError,
+    ModelError,
+    OfflineError,
+    SetupError,
+    StoppedError,
+    UsageError,
+)
+from hkdcli.outcome import Outcome
+
+COMMANDS = ["distill-online", "infer", "evaluate", "schema"]
+
+
+def run(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hkdcli", *arguments],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+        env={**os.environ, **(env or {})},
+        timeout=60,
+    )
+
+
+def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def schema() -> Outcome:
+        raise error
+
+    monkeypatch.setattr(engine, "schema", schema)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("x"), 2),
+        (DataError("x"), 3),
+        (ModelError("x"), 3),
+        (SetupError("x"), 3),
+        (MachineLimitError("x"), 4),
+        (GateError("x"), 6),
+        (OfflineError("x"), 7),
+        (StoppedError("x", signal_number=2), 130),
+        (StoppedError("x", signal_number=15), 143),
+        (HkdError("x"), 1),
+        (RuntimeError("x"), 1),
+        (AssertionError("x"), 1),
+        (FileNotFoundError("x"), 1),
+        (MemoryError("x"), 4),
+        (type("OutOfMemoryError", (RuntimeError,), {})("x"), 4),
+        (KeyboardInterrupt(), 130),
+        (OSError(errno.ENOSPC, "No space left on device"), 4),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
+)
+def test_every_way_to_end_has_its_code(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    fail_with(monkeypatch, error)
+    monkeypatch.setattr(os, "dup2", lambda a, b: b)
+    assert main(["schema"]) == code
+
+
+def test_a_bug_of_ours_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    fail_with(monkeypatch, ZeroDivisionError("oh"))
+    assert main(["schema"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "hkd stopped: ZeroDivisionError: oh\nThis is a bug of ours" in said.err
+
+
+def test_records_that_failed_give_5(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(engine, "infer", lambda *_, **__: Outcome({}, failed_records=3))
+    assert main(["infer", "m", "d", "--out", str(tmp_path / "p")]) == 5
+
+
+def test_usage_errors_give_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["infr"]) == 2
+    assert main(["infer", "m", "d"]) == 2
+    assert main(["infer", "m", "d", "--out", "p", "--shifts", "0"]) == 2
+    assert main(["infer", "m", "d", "--out", "p", "--shift", "--shifts", "2"]) == 2
+    assert main(["distill-online", "absent.yaml"]) == 2
+    assert main([]) == 2
+    assert capsys.readouterr().out.count("Usage") <= 1
+
+
+def test_options_reach_the_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[tuple[object, ...]] = []
+    monkeypatch.setattr(engine, "infer", lambda *given, **named: seen.append((*given, named)) or Outcome({}))
+    out = str(tmp_path / "p")
+    assert main(["infer", "m", "d", "--out", out]) == 0
+    assert (
+        main(["infer", "m", "d", "--out", out, "--shift", "--level", "large", "--on-bad", "skip", "--resume"])
+        == 0
+    )
+    assert main(["infer", "m", "d", "--out", out, "--shifts", "2", "--base", "b", "--limit", "3"]) == 0
+    first, second, third = seen
+    assert first[2] == engine.InferOptions() and second[2] == engine.InferOptions(level="large", shifts=None)
+    assert third[2] == engine.InferOptions(base="b", shifts=2)
+    assert second[1].on_bad == "skip" and third[1].limit == 3  # type: ignore[attr-defined]
+    assert second[3]["resume"] is True and second[3]["overwrite"] is False  # type: ignore[index]
+
+
+def test_c09_a_traceback_shows_no_locals_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = "name: x\ntoken: hf_abcdefghijklmnopqrstuvwx\nseed: hf_abcdefghijklmnopqrstuvwx\n"
+    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"hkd-secret-{os.getpid()}.yaml"
+    path.write_text(recipe)
+    try:
+        said = run("distill-online", str(path), "--json")
+    finally:
+        path.unlink()
+    assert said.returncode == 2
+    assert "hf_abc" not in said.stdout + said.stderr and "***" in said.stderr
+
+
+def test_c10_recipe_paths_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text("")
+    for path in (tmp_path / "absent.yaml", tmp_path, tmp_path / "empty.yaml"):
+        assert main(["distill-online", str(path)]) == 2
+
+
+ENCODINGS = {
+    "C locale": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    "cp1252": {"PYTHONIOENCODING": "cp1252"},
+    "ascii": {"PYTHONIOENCODING": "ascii"},
+}
+
+
+@pytest.mark.parametrize("env", ENCODINGS.values(), ids=ENCODINGS)
+def test_c11_help_in_every_encoding(env: dict[str, str]) -> None:
+    said = run("--help", env=env)
+    assert said.returncode == 0 and said.stderr == ""
+    assert all(command in said.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_c11_help_of_ours_is_ascii_and_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert "Examples:" in said and f"hkd {command}" in said
+    assert re.sub(r"[╭╮╰╯│─]", "", said).isascii()  # the frame is rich's, which falls back to ASCII by itself
+
+
+def test_c11_data_that_the_encoding_lacks(tmp_path: Path) -> None:
+    said = run("distill-online", str(tmp_path / "\u4e2d.yaml"), env=ENCODINGS["ascii"])
+    assert said.returncode == 2
+    assert "\\u4e2d.yaml: no such recipe" in said.stderr
+
+
+@pytest.mark.parametrize("arguments", ["--help", "schema", "infer --help"])
+def test_c12_a_reader_that_leaves_is_no_error(arguments: str) -> None:
+    command = f"{sys.executable} -m hkdcli {arguments} | head -1"
+    said = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert said.stderr == ""
+
+
+def test_c12_a_closed_pipe_is_quiet() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "hkdcli", "schema"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["schema"], ["--version"], ["distill-online", "absent", "--json"]]
+)
+def test_c13_a_full_disk_under_stdout_is_an_error(arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "hkdcli", *arguments]
+        said = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert said.returncode == 4
+    assert "no space left" in said.stderr and "Traceback" not in said.stderr
+
+
+def test_c14_json_stays_one_document_when_it_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["distill-online", "absent.yaml", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 2
+
+
+def test_c14_usage_errors_are_documents_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--json"]) == 2
+    said = capsys.readouterr()
+    assert json.loads(said.out)["exit_code"] == 2
+    assert "Missing argument" in said.err
+
+
+@pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}], ids=str)
+def test_c15_no_escape_codes_in_a_pipe(env: dict[str, str]) -> None:
+    for arguments in (["--help"], ["--version"], ["distill-online", "absent"], ["nothing"]):
+        said = run(*arguments, env=env)
+        assert "\x1b" not in said.stdout + said.stderr
+
+
+def test_c15_no_colour_wins_over_forced_colour() -> None:
+    said = run("distill-online", "absent", env={"NO_COLOR": "1", "FORCE_COLOR": "1"})
+    assert re.findall(r"\x1b\[[0-9;]*3[0-7]m", said.stderr) == []
+
+
+HEAVY = ("torch", "transformers", "numpy", "pydantic", "yaml", "PIL", "sklearn")
+
+
+def loaded(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint(*sorted(sys.modules), file=sys.stderr)"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    return set(said.stderr.split())
+
+
+def test_c16_help_is_light_and_quick() -> None:
+    code, spent_s = "from hkdcli.__main__ import main; main(['--help'])", []
+    for _ in range(3):
+        before = os.times()
+        modules = loaded(code)
+        after = os.times()
+        spent_s.append(
+            after.children_user + after.children_system - before.children_user - before.children_system
+        )
+        assert not modules & set(HEAVY)
+    assert min(spent_s) < 0.3  # the best of three: other work on the machine slows caches, not the program
+
+
+def test_c16_a_bad_recipe_and_evaluate_never_load_torch(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("nme: x")
+    bad = ["distill-online", str(tmp_path / "bad.yaml"), "--dry-run"]
+    assert not loaded(f"from hkdcli.__main__ import main; main({bad})") & {"torch", "transformers", "numpy"}
+    (tmp_path / "p.jsonl").write_text('{"id": "x", "prediction": ["A"], "status": "ok"}\n')
+    scored = ["evaluate", str(tmp_path / "p.jsonl"), "scenes:test", "--json"]
+    modules = loaded(f"from hkdcli.__main__ import main; assert main({scored}) == 0")
+    assert "numpy" in modules and not modules & {"torch", "transformers"}
+
+
+def test_c18_an_old_python_is_refused() -> None:
+    with pytest.raises(SetupError, match="Python 3.10 is too old; hkd needs 3.11 or newer"):
+        check_python((3, 10))
+    check_python((3, 11))
+
+
+@pytest.mark.parametrize(
+    ("package", "said"),
+    [
+        ("pyarrow.parquet", 'pip install "hkd[parquet]"'),
+        ("bitsandbytes", "pip install --force-reinstall hkd"),
+    ],
+)
+def test_c18_a_missing_package_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], package: str, said: str
+) -> None:
+    fail_with(monkeypatch, ModuleNotFoundError(f"No module named {package!r}", name=package))
+    assert main(["schema"]) == 3
+    assert f"hint: {said}\n" in capsys.readouterr().err
+
+
+def test_c18_a_missing_module_of_ours_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(monkeypatch, ModuleNotFoundError("No module named 'hkdcli.x'", name="hkdcli.x"))
+    assert main(["schema"]) == 1
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"hkd \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+def test_docs_are_fresh() -> None:
+    script = Path(__file__).parents[2] / "docs" / "generate.py"
+    said = subprocess.run(
+        [sys.executable, str(script), "--check"], capture_output=True, text=True, timeout=60
+    )
+    assert said.returncode == 0, said.stderr
