@@ -51,6 +51,29 @@ def publish_checkpoint(
     return target
 
 
+def publish_folder(target: Path, write: Callable[[Path], None]) -> Path:
+    """Write a folder aside, seal it with a MANIFEST.json, and let it appear as a whole.
+
+    Args:
+        target: Where it appears; what is there is replaced.
+        write: Writes every file into the folder it is given.
+
+    Returns:
+        The target; `is_complete` tells later whether every file is as it was written.
+    """
+    temporary = target.with_name(f".tmp-{target.name}")
+    with disk_errors(target):
+        for leftover in (temporary, target):
+            if leftover.exists():
+                shutil.rmtree(leftover)
+        temporary.mkdir(parents=True)
+        write(temporary)
+        _seal(temporary, {"run_id": find_run_id(target.parent)})
+        temporary.rename(target)
+        sync_folder(target.parent)
+    return target
+
+
 def find_latest_checkpoint(folder: Path) -> Path | None:
     """Find the newest checkpoint of this run that is complete, with every file as it was written.
 

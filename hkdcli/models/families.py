@@ -115,3 +115,8 @@ def cap_logits(model: nn.Module, logits: Tensor) -> Tensor:
     """Apply the model's own soft cap on logits, which lives outside its head; most models have none."""
     cap = getattr(unwrap(model).config.get_text_config(), "final_logit_softcapping", None)
     return torch.tanh(logits / cap) * cap if cap else logits
+
+
+def get_vocabulary_size(model: nn.Module) -> int:
+    """Columns of the language-model head, padding included."""
+    return int(unwrap(model).get_output_embeddings().weight.shape[0])

@@ -1,7 +1,7 @@
 """Remake what the package ships of the embedded world, or write its records as files.
 
-    python -m hkdcli.scenes write test --size 600 --out scenes/test
-    python -m hkdcli.scenes pretrain small --out pretrained/small
+python -m hkdcli.scenes write test --size 600 --out scenes/test
+python -m hkdcli.scenes pretrain small --out pretrained/small
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def pretrain(
     name: Annotated[str, typer.Argument(help="large, medium or small.")],
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
 ) -> None:
-    """Pretrain one size on one thread and write it, with its curve, as a model folder (large: about an hour)."""
+    """Pretrain one size on one thread and write it, with its curve, as a model folder."""
     import torch
 
     from hkdcli.scenes.pretrained import save_pretrained

@@ -1,7 +1,7 @@
 """The tiny VLMs of the embedded world: transformers' own LLaVA classes, made from configs, in three sizes.
 
-Each picture cell is one vision patch, so a thing is one image token (nine in all). The tokenizer is a byte-level
-BPE whose merges cover the words of the scenes, so that any text can be read and scene text is a token a word.
+Each picture cell is one vision patch, so a thing is one image token (nine in all). The tokenizer is a
+byte-level BPE whose merges cover the words of the scenes: it reads any text, and scene text a word a token.
 """
 
 from __future__ import annotations
@@ -139,7 +139,9 @@ def build_tokenizer(constants: tuple[str, ...]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator([" ".join(["", *words()])] * 2, trainer)
-    tokenizer.add_tokens([AddedToken(letter, single_word=True, lstrip=True, normalized=False) for letter in LETTERS])
+    tokenizer.add_tokens(
+        [AddedToken(letter, single_word=True, lstrip=True, normalized=False) for letter in LETTERS]
+    )
     tokenizer.add_tokens([AddedToken(text, lstrip=True, normalized=False) for text in constants])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

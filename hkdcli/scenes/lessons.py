@@ -1,7 +1,7 @@
 """What the tiny VLMs are pretrained on: captions and word-level grounding, never the challenge's questions.
 
-A lesson is a scene and lines of text about it. Each word carries the weight of its language-model loss, and,
-where it can be judged, a flag: whether the line is still true of the scene up to this word. The kinds of line:
+A lesson is a scene and lines of text about it. Each word carries the weight of its language-model loss,
+and, where it can be judged, a flag: whether the line is still true of the scene up to this word. The lines:
 
     claim    "red shape at top left yes"            a phrase, true or false, then the verdict
     where    "where red top left"                   where a thing is
@@ -123,7 +123,9 @@ def _pick(rng: random.Random, scene: Scene) -> list[Word]:
     things = rng.sample(scene.visible, len(scene.visible))
     wanted = rng.choice((*SIZES, *SHAPES, *ROWS, *COLUMNS))
     right = [letter for letter, thing in zip("ABCD", things, strict=False) if _has(thing, wanted)]
-    listed = [Word(text) for letter, thing in zip("ABCD", things, strict=False) for text in (letter, thing.colour)]
+    listed = [
+        Word(text) for letter, thing in zip("ABCD", things, strict=False) for text in (letter, thing.colour)
+    ]
     answer = [Word(letter, 1.0) for letter in right] or [Word("nothing", 1.0)]
     return [Word("which"), Word(wanted), *listed, Word("is"), *answer, Word("and", 1.0)]
 
@@ -134,4 +136,4 @@ def _has(thing: Thing, wanted: str) -> bool:
 
 
 _LINES = (_claim, _where, _path, _cell, _pick)
-_LINE_WEIGHTS = (5, 2, 2, 2, 1)
+_LINE_WEIGHTS = (5, 2, 2, 2, 2)

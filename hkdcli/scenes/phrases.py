@@ -4,7 +4,7 @@ Every phenomenon has one form, and a false phrase differs from a true one in jus
 phenomenon its name:
 
     object     "red circle"                       the shape is swapped
-    colour     "circle in red"                    the colour is swapped for one that is not in the scene
+    colour     "circle in red"                    the colour is swapped, for another thing's or an absent one
     size       "large red shape"                  large <-> small
     position   "red shape at top left"            another cell
     relation   "red shape above blue shape"       the opposite relation, which holds the other way round
@@ -49,7 +49,9 @@ def holds(relation: str, a: Cell, b: Cell) -> bool:
     }[relation]
 
 
-def build_phrase(rng: random.Random, scene: Scene, thing: Thing, phenomenon: Phenomenon, truth: bool) -> Phrase:
+def build_phrase(
+    rng: random.Random, scene: Scene, thing: Thing, phenomenon: Phenomenon, truth: bool
+) -> Phrase:
     """A phrase about `thing` that is true or false of `scene`; the scene has no covered cell.
 
     A relation takes the second thing from the scene, which must have at least two.
@@ -63,8 +65,14 @@ def _object(rng: random.Random, scene: Scene, thing: Thing, truth: bool) -> str:
 
 
 def _colour(rng: random.Random, scene: Scene, thing: Thing, truth: bool) -> str:
+    return f"{thing.shape} in {thing.colour if truth else _wrong_colour(rng, scene, thing)}"
+
+
+def _wrong_colour(rng: random.Random, scene: Scene, thing: Thing) -> str:
+    """Half of the time the colour of a thing of another shape, else one that is not in the scene."""
+    present = [t.colour for t in scene.visible if t.shape != thing.shape]
     absent = [colour for colour in COLOURS if scene.of_colour(colour) is None]
-    return f"{thing.shape} in {thing.colour if truth else rng.choice(absent)}"
+    return rng.choice(present if present and rng.random() < 0.5 else absent)
 
 
 def _size(rng: random.Random, scene: Scene, thing: Thing, truth: bool) -> str:
@@ -87,11 +95,24 @@ def other(rng: random.Random, values: Sequence[T], value: T) -> T:
     return rng.choice([candidate for candidate in values if candidate != value])
 
 
-_BUILDERS = {"object": _object, "colour": _colour, "size": _size, "position": _position, "relation": _relation}
+_BUILDERS = {
+    "object": _object,
+    "colour": _colour,
+    "size": _size,
+    "position": _position,
+    "relation": _relation,
+}
 
 
 def is_true(text: str, scene: Scene) -> bool:
-    """The oracle: whether a phrase of this module's grammar is true of `scene`.
+    """The oracle: whether a phrase of this module's grammar is true of a scene.
+
+    Args:
+        text: the phrase.
+        scene: what is drawn; a covered thing is not there.
+
+    Returns:
+        The truth.
 
     Raises:
         ValueError: the text is no phrase of the grammar.
@@ -106,7 +127,11 @@ def is_true(text: str, scene: Scene) -> bool:
             return any(t.size == size and t.colour == colour for t in scene.visible)
         case [colour, "shape", *relation, second_colour, "shape"]:
             first, second = scene.of_colour(colour), scene.of_colour(second_colour)
-            return first is not None and second is not None and holds(" ".join(relation), first.cell, second.cell)
+            return (
+                first is not None
+                and second is not None
+                and holds(" ".join(relation), first.cell, second.cell)
+            )
         case [colour, shape]:
             return any(t.shape == shape and t.colour == colour for t in scene.visible)
         case _:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ class Plan:
 
 
 PLANS = {
-    "large": Plan(steps=2600, lessons_per_step=48, learning_rate=2e-3),
+    "large": Plan(steps=2500, lessons_per_step=48, learning_rate=2e-3),
     "medium": Plan(steps=3000, lessons_per_step=64, learning_rate=2e-3),
     "small": Plan(steps=3000, lessons_per_step=64, learning_rate=3e-3),
 }
@@ -44,7 +45,7 @@ PLANS = {
 
 @dataclass(frozen=True, slots=True)
 class LessonBatch:
-    """Tensors of B lessons: `targets`, `weights` and `flags` are [B, L], `_IGNORED` or 0 where there is none."""
+    """Tensors of B lessons; `targets`, `weights`, `flags` are [B, L], `_IGNORED` or 0 where there is none."""
 
     input_ids: Tensor
     pixel_values: Tensor
@@ -105,7 +106,9 @@ def pretrain(
     model.train()
     head = torch.nn.Linear(SHAPES[name].hidden, 2)
     optimizers = _build_optimizers(model, head, plan.learning_rate)
-    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: _rate(step, plan.steps)) for o in optimizers]
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(o, partial(_compute_rate, steps=plan.steps)) for o in optimizers
+    ]
     rng = random.Random(plan.lessons_seed)
     for step in range(1, 1 + (stop_after or plan.steps)):
         batch = collate([build_lesson(rng) for _ in range(plan.lessons_per_step)])
@@ -124,7 +127,7 @@ def pretrain(
 def compute_losses(
     model: LlavaForConditionalGeneration, head: torch.nn.Linear, batch: LessonBatch
 ) -> tuple[Tensor, Tensor]:
-    """The weighted mean cross-entropy of the W words that have a weight, and that of the flags; two scalars."""
+    """Weighted mean cross-entropy of the W words that have a weight, and that of the flags: two scalars."""
     states = model.model(
         input_ids=batch.input_ids,
         pixel_values=batch.pixel_values,
@@ -142,8 +145,8 @@ def _build_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """Muon for the matrices, AdamW for the rest.
 
-    With AdamW for all, the small model's colour verdicts were still at chance (0.50) after 600 steps; with Muon
-    they were right in 98 % of cases.
+    After 600 steps the small model's verdicts on colours were still at chance with AdamW for all, and right
+    in 98 % of cases with Muon.
     """
     named = [(name, p) for name, p in model.named_parameters()]
     matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name and "lm_head" not in name]
@@ -155,7 +158,7 @@ def _build_optimizers(
     ]
 
 
-def _rate(step: int, steps: int) -> float:
+def _compute_rate(step: int, steps: int) -> float:
     """Warm-up over 100 steps, then constant, then a linear fall over the last 40 %."""
     warm = min(1.0, (step + 1) / 100)
     return warm * max(0.02, min(1.0, (steps - step) / (steps * 0.4)))

@@ -1,14 +1,15 @@
 """Scenes as records of the challenge: a caption to search for hallucinations, a claim to check.
 
-Text alone never gives the answer away. No two phrases of a caption speak of the same property of the same thing,
-so none can contradict another. A claim has two halves about two cells, and whether the picture shows a cell, or
-a cloth covers it, is not in the text.
+Text alone does not give the answer away. No two phrases of a caption speak of the same property of the same
+thing, so that none can contradict another. A claim has two halves about two cells, and whether the picture
+shows a cell, or a cloth covers it, is not in the text.
 """
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hkdcli.data.records import NO_HALLUCINATION, Choice, Example, Task
 from hkdcli.scenes import phrases
@@ -22,6 +23,9 @@ COVERED = "One cell of the picture is covered."
 HIDES = "It hides a"
 TEXT_CONSTANTS = (CAPTION_QUESTION, HALLUCINATION_QUESTION, FACTUALITY_QUESTION, COVERED, HIDES)
 VERDICTS = ("True", "False", "Partially True", "Not Verifiable")
+
+Slot = tuple[tuple[Thing, ...], phrases.Phenomenon]
+"""The things that a phrase speaks of (two for a relation), and what it says of them."""
 
 _LETTERS = "ABCDE"
 _SHARE_WITHOUT_HALLUCINATION = 0.35
@@ -55,7 +59,9 @@ def _build_hallucination(rng: random.Random, split: Split, name: str) -> SceneRe
         Choice(letter, NO_HALLUCINATION if phrase is None else phrase.text)
         for letter, phrase in zip(_LETTERS, options, strict=False)
     )
-    pairs = [(letter, phrase) for letter, phrase in zip(_LETTERS, options, strict=False) if phrase is not None]
+    pairs = [
+        (letter, phrase) for letter, phrase in zip(_LETTERS, options, strict=False) if phrase is not None
+    ]
     false = frozenset(letter for letter, phrase in pairs if not phrase.is_true)
     none_letter = _LETTERS[options.index(None)]
     example = Example(
@@ -73,10 +79,25 @@ def _build_hallucination(rng: random.Random, split: Split, name: str) -> SceneRe
 
 
 def _build_phrases(rng: random.Random, scene: Scene) -> list[Phrase]:
-    """Two to four phrases, none to all of them false; each property of each thing is spoken of at most once."""
+    """Two to four phrases, up to three of them false; each property of a thing is spoken of at most once."""
     slots = _choose_slots(rng, scene, rng.randint(2, 4))
-    false_count = 0 if rng.random() < _SHARE_WITHOUT_HALLUCINATION else min(rng.choice(_FALSE_COUNTS), len(slots))
+    false_count = (
+        0 if rng.random() < _SHARE_WITHOUT_HALLUCINATION else min(rng.choice(_FALSE_COUNTS), len(slots))
+    )
     false = set(rng.sample(range(len(slots)), false_count))
+    while True:
+        said = _say_slots(rng, scene, slots, false)
+        # Two shapes in one colour would contradict each other, since no two things share one.
+        colours = [_colour_of(phrase) for phrase in said if _KINDS[phrase.phenomenon] == "shape"]
+        if len(set(colours)) == len(colours):
+            return said
+
+
+def _colour_of(phrase: Phrase) -> str:
+    return next(word for word in phrase.text.split() if word in COLOURS)
+
+
+def _say_slots(rng: random.Random, scene: Scene, slots: list[Slot], false: set[int]) -> list[Phrase]:
     return [
         phrases.build_phrase(rng, Scene(things), things[0], phenomenon, index not in false)
         if phenomenon == "relation"
@@ -85,20 +106,24 @@ def _build_phrases(rng: random.Random, scene: Scene) -> list[Phrase]:
     ]
 
 
-def _choose_slots(
-    rng: random.Random, scene: Scene, count: int
-) -> list[tuple[tuple[Thing, ...], phrases.Phenomenon]]:
+def _choose_slots(rng: random.Random, scene: Scene, count: int) -> list[Slot]:
     """Things (two for a relation) and phenomena, chosen so that no property of a thing is used twice."""
     free = {kind: list(scene.things) for kind in ("shape", "size", "place")}
     for things in free.values():
         rng.shuffle(things)
-    slots: list[tuple[tuple[Thing, ...], phrases.Phenomenon]] = []
+    slots: list[Slot] = []
     while len(slots) < count:
-        open_phenomena = [p for p in phrases.PHENOMENA if len(free[_KINDS[p]]) >= (2 if p == "relation" else 1)]
+        open_phenomena = [
+            p for p in phrases.PHENOMENA if len(free[_KINDS[p]]) >= (2 if p == "relation" else 1)
+        ]
         phenomenon = rng.choice(open_phenomena)
         pool = free[_KINDS[phenomenon]]
         slots.append((tuple(pool.pop() for _ in range(2 if phenomenon == "relation" else 1)), phenomenon))
     return slots
+
+
+def _count_things(phenomenon: phrases.Phenomenon) -> int:
+    return 2 if phenomenon == "relation" else 1
 
 
 def _build_factuality(rng: random.Random, split: Split, name: str) -> SceneRecord:
@@ -122,10 +147,10 @@ def _build_factuality(rng: random.Random, split: Split, name: str) -> SceneRecor
 
 
 def _build_claim(rng: random.Random, split: Split, verdict: str) -> tuple[Scene, str, str]:
-    """A scene with one covered cell, a claim of two halves, and a context that tells one property of the hidden.
+    """A scene with one covered cell, a claim of two halves, and a context about the thing that is hidden.
 
-    The first half is about the kind of property that the context tells, the second about another kind. Whether
-    the first half's value is the one in the context is drawn first, whatever the verdict, so that it says nothing.
+    The first half is about the kind of property that the context tells, the second about another kind.
+    Whether the first half's value is the one in the context is drawn whatever the verdict: it says nothing.
     """
     truths = {"True": (True, True), "False": (False, False), "Not Verifiable": (True, True)}.get(verdict)
     first_true, second_true = truths or rng.choice([(True, False), (False, True)])
@@ -163,11 +188,15 @@ def _claim_value(rng: random.Random, kind: str, truth: str, is_true: bool) -> st
     return truth if is_true else other(rng, _VALUES[kind], truth)
 
 
-def _agree(rng: random.Random, hidden: Thing, told: str, value: str, agrees: bool, *, is_first: bool) -> Thing:
-    """The hidden thing with a told property that is, or is not, the claim's; never that of a half it settles."""
+def _agree(
+    rng: random.Random, hidden: Thing, told: str, value: str, agrees: bool, *, is_first: bool
+) -> Thing:
+    """The hidden thing with a told property that is the claim's or not, unless the half is about it."""
     if is_first:
         return hidden
-    return replace(hidden, **{told: value if agrees else other(rng, _VALUES[told], value)})
+    told_value = value if agrees else other(rng, _VALUES[told], value)
+    changes: dict[str, Any] = {told: told_value}
+    return replace(hidden, **changes)
 
 
 def _say(cell: Cell, kind: str, value: str) -> str:

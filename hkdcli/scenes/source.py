@@ -65,8 +65,10 @@ def load_scenes(
     if split not in SPLITS:
         raise UsageError(f"scenes have no split {split!r}", hint=f"choose one of: {', '.join(SPLITS)}")
     if unknown := [task for task in tasks if task not in get_args(Task)]:
-        raise UsageError(f"scenes have no task {unknown[0]!r}", hint=f"choose from: {', '.join(get_args(Task))}")
-    known: Split = split  # type: ignore[assignment]
+        raise UsageError(
+            f"scenes have no task {unknown[0]!r}", hint=f"choose from: {', '.join(get_args(Task))}"
+        )
+    known: Split = split
     count = DEFAULT_SIZE[known] if size is None else size
     records = [
         build_record(known, index, seed=seed, task=tasks[index % len(tasks)]) for index in range(count)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal
 
 from PIL import Image, ImageDraw
@@ -113,7 +113,7 @@ def render_scene(scene: Scene) -> Image.Image:
     return image
 
 
-@lru_cache(maxsize=None)
+@cache
 def _draw_tile(shape: str, colour: str, size: str, jitter: tuple[int, int]) -> Image.Image:
     scale = _OVERSAMPLING
     tile = Image.new("RGB", (CELL_PX * scale, CELL_PX * scale), _BACKGROUND)
