@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,23 +42,36 @@ def attach_lora(
     from peft import LoraConfig, get_peft_model
 
     settings = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list_targets(model, targets)
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=build_target_pattern(model, targets)
     )
-    return get_peft_model(model, settings)
+    with _quiet_peft():
+        return get_peft_model(model, settings)
 
 
-def list_targets(model: nn.Module, targets: Targets) -> list[str]:
-    """Full names of the linear layers that get adapters."""
+def build_target_pattern(model: nn.Module, targets: Targets) -> str:
+    """Regular expression over full names of the linear layers that get adapters.
+
+    Layer numbers are left open, so that an adapter of a shallower model misses weights on a deeper one, which
+    `load_adapter` refuses, where a list of names would fit.
+
+    Args:
+        model: an image-text-to-text model.
+        targets: as in `attach_lora`.
+
+    Returns:
+        Matches exactly those layers of `model`.
+    """
     prefix, language = families.get_language_model(model)
     parts = {prefix: language}
     if targets == "all":
         parts |= families.get_vision_parts(model)
-    return [
-        f"{prefix}.{name}" if name else prefix
-        for prefix, part in parts.items()
+    names = (
+        f"{part_name}.{name}" if name else part_name
+        for part_name, part in parts.items()
         for name, module in part.named_modules()
         if isinstance(module, nn.Linear)
-    ]
+    )
+    return "|".join(sorted({re.sub(r"\\\.\d+(?=\\\.)", r"\\.\\d+", re.escape(name)) for name in names}))
 
 
 def save_adapter(model: nn.Module, folder: Path, *, source: str) -> None:
@@ -97,7 +113,7 @@ def load_adapter(model: nn.Module, folder: Path, *, trainable: bool = False) -> 
     check_weights(folder, "adapter_model")
     _check_base(model, folder)
     try:
-        with warnings.catch_warnings():
+        with _quiet_peft():
             # peft only warns of weights that it did not find, and leaves them as initialised.
             warnings.filterwarnings("error", message=".*missing adapter keys.*")
             wrapped = PeftModel.from_pretrained(model, folder, is_trainable=trainable, local_files_only=True)
@@ -131,7 +147,8 @@ def merge_adapter(model: nn.Module) -> Any:
         )
     wrapped: Any = model
     try:
-        return wrapped.merge_and_unload(safe_merge=True)
+        with _quiet_peft():
+            return wrapped.merge_and_unload(safe_merge=True)
     except ValueError as error:
         raise ModelError(f"the adapter cannot be merged: {error}") from error
 
@@ -161,6 +178,14 @@ def _check_base(model: nn.Module, folder: Path) -> None:
             f"({str(expected.get('fingerprint'))[:12]}), found {name} ({found[:12]})",
             hint="load it on its own base; if that has moved, give its place with --base",
         )
+
+
+@contextmanager
+def _quiet_peft() -> Iterator[None]:
+    """Without the warning that peft asks transformers by an old name: users cannot act upon it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        yield
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

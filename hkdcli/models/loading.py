@@ -22,7 +22,12 @@ from hkdcli.models.folders import (
     is_adapter_folder,
     read_json,
 )
-from hkdcli.models.quantization import Quantization, build_quantization_config, check_quantized
+from hkdcli.models.quantization import (
+    Quantization,
+    build_quantization_config,
+    check_quantized,
+    keep_differentiable,
+)
 
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
@@ -165,6 +170,7 @@ def _load_weights(folder: Path, quantization: Quantization, device: torch.device
         raise ModelError(f"{folder}: the weights lack {len(names)} tensors: {', '.join(names[:3])}")
     if not settings.get("quantization_config"):
         check_quantized(model, quantization)
+    keep_differentiable(model)
     check_finite(model)
     return model if quantization != "none" else model.to(device)
 

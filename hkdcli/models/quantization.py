@@ -58,6 +58,21 @@ def list_quantized(model: nn.Module) -> list[str]:
     return [name for name, module in named if any(t.__name__ in kinds for t in type(module).__mro__)]
 
 
+def keep_differentiable(model: nn.Module) -> None:
+    """Stop 4-bit layers from repacking their weights for CPUs with AVX512-BF16.
+
+    The first evaluation pass would repack them for good, into a form without a gradient: adapters trained
+    after it would silently learn from wrong gradients, and answers would change with the CPU.
+
+    Args:
+        model: as loaded.
+    """
+    layer: Any
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+
+
 def check_quantized(model: nn.Module, quantization: Quantization) -> None:
     """Check that exactly the linear layers of the language model are quantized.
 
