@@ -77,7 +77,10 @@ def distill_online(
         reporter.note(runtime.describe())
         levels = train_levels(recipe, splits, run, runtime, reporter)
         scores = score_levels(levels, splits["test"], run, runtime, reporter) if "test" in splits else []
-    return Outcome({"run": str(folder), "levels": scores}, tables=[tabulate_levels(scores)])
+    document = {"run": str(folder), "student": str(run.student), "scores": scores}
+    return Outcome(
+        document, tables=[tabulate_levels(scores)] if scores else [], text=f"student: {run.student}"
+    )
 
 
 def plan_distill_online(
