@@ -100,6 +100,10 @@ def test_heads_of_different_width_can_be_compared(tiny_qwen, teacher_folder):
     assert student(batch).logits.shape[1] != wide(batch).logits.shape[1]
 
 
+def count_lines(path):
+    return len(path.read_bytes().splitlines()) if path.exists() else 0
+
+
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_killed_training_resumes_to_the_same_weights(tiny_qwen, teacher_folder, tmp_path):
     """SIGKILL in the middle of a run, then a resume: all weights as without the kill, bit for bit."""
@@ -115,15 +119,13 @@ def test_killed_training_resumes_to_the_same_weights(tiny_qwen, teacher_folder, 
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(program, env=environment) as process:
         deadline = time.monotonic() + 120
-        while (
-            len(log.read_bytes().splitlines() if log.exists() else b"") < 6 and time.monotonic() < deadline
-        ):
+        while count_lines(log) < 6 and time.monotonic() < deadline:
             assert process.poll() is None, "ended before it could be killed"
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     steps = [json.loads(line)["step"] for line in log.read_bytes().splitlines()[:6]]
-    assert steps == list(range(1, 7)) and len(log.read_bytes().splitlines()) < 16
+    assert steps == list(range(1, 7)) and count_lines(log) < 16
     resumed = tiny_training.train_with_lora(tmp_path / "cut", tiny_qwen, teacher_folder, resume=True)
     trained = {name for name, parameter in expected.named_parameters() if parameter.requires_grad}
     assert trained and all("lora" in name for name in trained)

@@ -29,7 +29,7 @@ PHRASES = (("red square",), ("red square", "left of"), ("red square", "left of",
 def make_dataset():
     """Seven records whose answers have two to four tokens, with two to four choices."""
     records = [make_hallucination(f"h{i}", PHRASES[i % 3]) for i in range(4)]
-    records += [make_factuality(f"f{i}", answer=frozenset("ABD"[i])) for i in range(3)]
+    records += [make_factuality(f"f{i}", answer=frozenset("ABC"[i])) for i in range(3)]
     return Dataset("tiny", tuple(records), DrawnImages())
 
 
