@@ -5,7 +5,7 @@ each with the trie of its legal answers, then run as one forest below that prefi
 the prefix and its own branch alone.
 
 Dimensions: R records, F rows of the forest pass, P prefix positions, Q forest positions, H hidden size,
-M positions whose next-token distribution is needed, V vocabulary, N legal answers.
+N legal answers.
 """
 
 from __future__ import annotations
@@ -25,16 +25,13 @@ from hkdcli.data.collate import Collator
 from hkdcli.data.examples import Example
 from hkdcli.data.images import LoadedImage
 from hkdcli.data.prompts import Presentation, build_legal_answers, compute_prompt_hash
-from hkdcli.errors import MachineLimitError, ModelError
+from hkdcli.errors import MachineLimitError
 from hkdcli.inference.trie import Forest, Trie, build_forest, build_trie, compute_ancestors
 from hkdcli.models import families
-from hkdcli.models.answers import compute_hidden_states, compute_logits
+from hkdcli.models.answers import compute_hidden_states, compute_token_log_probs
 from hkdcli.models.loading import LoadedModel
 
 Array = npt.NDArray[np.float64]
-
-# Rows of logits at once: 128 x 152,064 in float32 is 78 MB.
-_HEAD_ROWS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,35 +216,6 @@ class Scorer:
                 row.append(logs.new_zeros(n).index_add(0, batch.answer_rows, logs).tolist())
             results.append(row)
         return results
-
-
-def compute_token_log_probs(model: nn.Module, states: Tensor, wanted: Tensor) -> Tensor:
-    """Log-probabilities of chosen tokens, without ever holding more than a slice of the logits.
-
-    Args:
-        model: the model whose head to use.
-        states: hidden states [M, H].
-        wanted: [W, 2] pairs (index into M, token).
-
-    Returns:
-        log p(token | state) [W] in float64.
-
-    Raises:
-        ModelError: logits are NaN or infinite.
-    """
-    result = torch.empty(len(wanted), dtype=torch.float64, device=states.device)
-    for start in range(0, len(states), _HEAD_ROWS):
-        logits = compute_logits(model, states[start : start + _HEAD_ROWS])
-        total = logits.logsumexp(-1)
-        here = (wanted[:, 0] >= start) & (wanted[:, 0] < start + _HEAD_ROWS)
-        index, token = wanted[here, 0] - start, wanted[here, 1]
-        result[here] = (logits[index, token] - total[index]).double()
-    if not torch.isfinite(result).all():
-        raise ModelError(
-            "the model gives NaN or infinite logits",
-            hint="check its weights; on a GPU, float16 overflows where bfloat16 does not",
-        )
-    return result
 
 
 @contextmanager
