@@ -47,13 +47,14 @@ class Console:
         self._total = 0
         self._started_s = 0.0
         self._last_line_s = -math.inf
+        self._last_done = -1
         self._bar: Progress | None = None
         self._bar_task: TaskID | None = None
 
     def start(self, task: str, total: int) -> None:
         """Begin a piece of work of `total` units, named `task`."""
         self._task, self._total = clean_text(task), total
-        self._started_s, self._last_line_s = self._clock(), -math.inf
+        self._started_s, self._last_line_s, self._last_done = self._clock(), -math.inf, -1
         if is_terminal(sys.stderr):
             self._bar = _build_bar(_rich(sys.stderr))
             self._bar_task = self._bar.add_task(self._task, total=total, figures="")
@@ -65,8 +66,9 @@ class Console:
             self._bar.update(self._bar_task, completed=done, figures=_render_figures(figures))
             return
         now_s = self._clock()
-        if now_s - self._last_line_s >= LINE_EVERY_S or done >= self._total:
-            self._last_line_s = now_s
+        is_news = done != self._last_done
+        if now_s - self._last_line_s >= LINE_EVERY_S or (done >= self._total and is_news):
+            self._last_line_s, self._last_done = now_s, done
             self._say(self._render_line(done, now_s - self._started_s, figures))
 
     def finish(self) -> None:

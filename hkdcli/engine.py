@@ -103,12 +103,9 @@ def plan_distill_online(
     from hkdcli.runtime import choose_runtime
 
     runtime = choose_runtime(recipe.runtime.device, recipe.runtime.dtype).describe()
-    counts = {
-        name: {"records": len(split.examples), "bad": len(split.bad_rows)} for name, split in splits.items()
-    }
-    table = Table(
-        "Data", ("split", "records", "bad"), [(n, *map(str, c.values())) for n, c in counts.items()]
-    )
+    counts = {name: _count(split) for name, split in splits.items()}
+    rows = [(name, *map(str, count.values())) for name, count in counts.items()]
+    table = Table("Data", ("split", "records", "images", "left out"), rows)
     document = {"recipe": recipe.model_dump(mode="json"), "data": counts, "runtime": runtime}
     return Outcome(document, tables=[table], text=f"{render_recipe(recipe)}\n{runtime}\n")
 
@@ -214,6 +211,11 @@ def schema() -> Outcome:
 
 
 # Steps
+
+
+def _count(split: Dataset) -> dict[str, int]:
+    images = len({example.image for example in split.examples})
+    return {"records": len(split.examples), "images": images, "left_out": len(split.bad_rows)}
 
 
 def build_facts(recipe: Recipe, splits: Mapping[str, Dataset]) -> Facts:

@@ -76,6 +76,7 @@ def test_a_pipe_gets_lines_now_and_then(capsys: pytest.CaptureFixture[str]) -> N
     for done in range(1, 101):
         now_s += 0.125
         console.advance(done, loss=1 / done, micro_f1=0.5)
+    console.advance(100, loss=0.0)  # said already
     console.finish()
     assert capsys.readouterr().err.splitlines() == [
         "00:00  small  1/100  loss 1  micro_f1 0.5  eta 00:12",
