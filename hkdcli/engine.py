@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hkdcli.errors import UsageError
-from hkdcli.opening import DataOptions, find_model, open_data, open_splits
+from hkdcli.opening import DataOptions, ModelSource, find_model, open_data, open_splits
 from hkdcli.outcome import Outcome, Table
 from hkdcli.reporter import Reporter, SilentReporter
 from hkdcli.tables import tabulate, tabulate_levels, tabulate_metrics
 
 if TYPE_CHECKING:
     from hkdcli.data.datasets import Dataset
+    from hkdcli.inference.scoring import Scorer
     from hkdcli.recipe import Recipe
     from hkdcli.runs import Facts
 
@@ -143,25 +144,13 @@ def infer(
     out.parent.mkdir(parents=True, exist_ok=True)
     with hold_lock(out.with_name(f".{out.name}.lock")):
         from hkdcli.inference.predict import predict
-        from hkdcli.inference.scoring import Scorer
-        from hkdcli.models.loading import load_model
-        from hkdcli.runtime import choose_runtime
 
-        runtime = choose_runtime("auto", "auto")
-        reporter.note(runtime.describe())
-        loaded = load_model(
-            source.model,
-            adapter=source.adapter,
-            base=options.base,
-            quantization=source.quantization,
-            device=runtime.device,
-            dtype=runtime.dtype,
-        )
+        scorer = _load_scorer(source, options, reporter)
         if overwrite:
             out.unlink(missing_ok=True)
         summary = predict(
             dataset,
-            Scorer(loaded),
+            scorer,
             shifts=options.shifts,
             batch_size=options.batch_size,
             out=out,
@@ -211,6 +200,25 @@ def schema() -> Outcome:
 
 
 # Steps
+
+
+def _load_scorer(source: ModelSource, options: InferOptions, reporter: Reporter) -> Scorer:
+    from hkdcli.inference.scoring import Scorer
+    from hkdcli.models.loading import load_model
+    from hkdcli.runtime import choose_runtime
+
+    runtime = choose_runtime("auto", "auto")
+    reporter.note(runtime.describe())
+    return Scorer(
+        load_model(
+            source.model,
+            adapter=source.adapter,
+            base=options.base,
+            quantization=source.quantization,
+            device=runtime.device,
+            dtype=runtime.dtype,
+        )
+    )
 
 
 def _count(split: Dataset) -> dict[str, int]:

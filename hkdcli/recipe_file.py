@@ -4,7 +4,7 @@ Every problem is found before anything is said, and each names its dotted key:
 
     recipes/demo.yaml: 2 problems
       pyramid[1].quantization  "int5" is not one of: none, int8, nf4
-      distill.temperture       unknown key; did you mean "temperature"?
+      train.lerning_rate       unknown key; did you mean "learning_rate"?
 """
 
 from __future__ import annotations

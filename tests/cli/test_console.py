@@ -36,7 +36,7 @@ SAFE = "[/b] [red]x[/] :smile: \\x1b[31m \\x07 \\x9b2J \\u202egnp \\ud83d \\r\\u
 
 def test_d19_clean_text_writes_out_what_could_act() -> None:
     assert clean_text(NASTY) == SAFE
-    assert clean_text("caf\xe9 \u4e2d\n\tx") == "caf\xe9 \u4e2d\n\tx"
+    assert clean_text("\xe9t\xe9 \u4e2d\n\tx") == "\xe9t\xe9 \u4e2d\n\tx"
 
 
 def test_d19_data_is_shown_as_text_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
