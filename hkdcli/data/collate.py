@@ -30,6 +30,7 @@ class Collator:
         self.processor = processor
         self.builder = PromptBuilder(processor)
         self.tokenizer = self.builder.tokenizer
+        self._known: dict[str, list[int]] = {}
         limit = max_length or int(min(self.tokenizer.model_max_length, 1 << 30))
         self.max_length = limit if limit < 1 << 30 else None
 
@@ -128,7 +129,7 @@ class Collator:
     ) -> list[int]:
         """Tokens of an answer, end of turn included."""
         letters = render_answer(example, presentation, answer)
-        return self.encode(prompt.lead + letters) + self.encode(prompt.end)
+        return self._encode_letters(prompt.lead + letters) + self._encode_letters(prompt.end)
 
     def encode_letters(self, example: Example, prompt: Prompt, presentation: Presentation) -> list[int]:
         """First answer token of each choice, in choice order.
@@ -145,10 +146,16 @@ class Collator:
             ModelError: two letters begin with the same token.
         """
         letters = {choice_id: letter for letter, choice_id in presentation}
-        tokens = [self.encode(prompt.lead + letters[choice.id])[0] for choice in example.choices]
+        tokens = [self._encode_letters(prompt.lead + letters[choice.id])[0] for choice in example.choices]
         if len(set(tokens)) != len(tokens):
             raise ModelError(f"the tokenizer begins two of the letters {sorted(letters.values())} alike")
         return tokens
+
+    def _encode_letters(self, text: str) -> list[int]:
+        """Tokens of an answer or its end: few different ones, asked for all the time."""
+        if text not in self._known:
+            self._known[text] = self.encode(text)
+        return self._known[text]
 
     def _build_all(self, example: Example, presentations: Sequence[Presentation]) -> tuple[Prompt, ...]:
         return tuple(self.builder.build(example, shown) for shown in presentations)
