@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 
 from hkdcli.checkpoints import is_complete, publish_folder
+from hkdcli.data.chat import get_tokenizer
 from hkdcli.data.collate import Collator
 from hkdcli.data.datasets import Dataset
 from hkdcli.data.prompts import compute_prompt_hash, identity_presentation
@@ -120,7 +121,9 @@ def _train_level(
     student = _load_student(level, recipe.seed, runtime)
     for teacher in teachers:
         check_same_reading(teacher, student)
-    vocabulary = min(get_vocabulary_size(loaded.model) for loaded in (student, *teachers))
+    heads = [get_vocabulary_size(loaded.model) for loaded in (student, *teachers)]
+    # Heads are padded to round sizes; no text ever has the tokens past the tokenizer's.
+    vocabulary = min(*heads, len(get_tokenizer(student.processor)))
     source = DatasetSource(
         data, Collator(student.processor), lambda example, _: identity_presentation(example)
     )

@@ -14,7 +14,18 @@ from typing import Any
 from hkdcli.data.records import NO_HALLUCINATION, Choice, Example, Task
 from hkdcli.scenes import phrases
 from hkdcli.scenes.phrases import Phrase, other
-from hkdcli.scenes.world import COLOURS, SHAPES, SIZES, Cell, Scene, Split, Thing, build_scene, compute_split
+from hkdcli.scenes.world import (
+    COLOURS,
+    SHAPES,
+    SIZES,
+    Cell,
+    Scene,
+    Split,
+    Thing,
+    build_scene,
+    compute_split,
+    draw_scene,
+)
 
 CAPTION_QUESTION = "What is in the picture?"
 HALLUCINATION_QUESTION = "Which of the following systems' outputs belong to hallucination?"
@@ -157,7 +168,7 @@ def _build_claim(rng: random.Random, split: Split, verdict: str) -> tuple[Scene,
     told, untold = rng.sample(list(_VALUES), 2)
     agrees = rng.random() < 0.5
     while True:
-        scene = build_scene(rng, split, least=3, most=4)
+        scene = draw_scene(rng, least=3, most=4)
         hidden, first, second = _choose_roles(rng, scene, verdict, first_true == agrees)
         value = _claim_value(rng, told, getattr(first, told), first_true)
         hidden = _agree(rng, hidden, told, value, agrees, is_first=hidden.cell == first.cell)

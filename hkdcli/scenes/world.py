@@ -86,18 +86,21 @@ def compute_split(scene: Scene) -> Split:
 def build_scene(rng: random.Random, split: Split, *, least: int = 2, most: int = 4) -> Scene:
     """Draw scenes of `least` to `most` things from `rng` until one belongs to `split`."""
     while True:
-        scene = Scene(_build_things(rng, rng.randint(least, most)))
+        scene = draw_scene(rng, least=least, most=most)
         if compute_split(scene) == split:
             return scene
 
 
-def _build_things(rng: random.Random, count: int) -> tuple[Thing, ...]:
+def draw_scene(rng: random.Random, *, least: int = 2, most: int = 4) -> Scene:
+    """A scene of `least` to `most` things, of whatever split."""
+    count = rng.randint(least, most)
     cells = rng.sample(CELLS, count)
     colours = rng.sample(list(COLOURS), count)
-    return tuple(
+    things = (
         Thing(rng.choice(SHAPES), colour, rng.choice(SIZES), cell, (rng.randint(-1, 1), rng.randint(-1, 1)))
         for cell, colour in zip(cells, colours, strict=True)
     )
+    return Scene(tuple(things))
 
 
 def render_scene(scene: Scene) -> Image.Image:
