@@ -68,7 +68,6 @@ def train_tokenizer(special: dict[str, str], **options: Any) -> PreTrainedTokeni
 
 def save_tiny_qwen(folder: Path, *, seed: int = 0, hidden_size: int = 32, vocab_size: int = 448) -> Path:
     """A Qwen2.5-VL of about 60k parameters whose vocabulary is padded, as the real ones are."""
-    allow_missing_torchvision()
     special = {
         "image_token": "<|image_pad|>",
         "video_token": "<|video_pad|>",
@@ -77,7 +76,7 @@ def save_tiny_qwen(folder: Path, *, seed: int = 0, hidden_size: int = 32, vocab_
         "im_start": "<|im_start|>",
     }
     tokenizer = train_tokenizer(special, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    image_processor = _build_image_processor(
+    image_processor = build_image_processor(
         "Qwen2VLImageProcessorPil", patch_size=4, merge_size=2, min_pixels=8 * 8, max_pixels=48 * 48
     )
     processor = Qwen2_5_VLProcessor(image_processor, tokenizer, chat_template=QWEN_TEMPLATE)
@@ -91,7 +90,7 @@ def save_tiny_qwen(folder: Path, *, seed: int = 0, hidden_size: int = 32, vocab_
             "num_key_value_heads": 2,
             "vocab_size": vocab_size,
             "max_position_embeddings": 4096,
-            "rope_parameters": _mrope(hidden_size // 4),
+            "rope_parameters": build_mrope(hidden_size // 4),
             "bos_token_id": None,
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
@@ -112,7 +111,7 @@ def save_tiny_qwen(folder: Path, *, seed: int = 0, hidden_size: int = 32, vocab_
         vision_start_token_id=ids["vision_bos_token"],
         vision_end_token_id=ids["vision_eos_token"],
     )
-    return _save(Qwen2_5_VLForConditionalGeneration, config, processor, folder, seed)
+    return save_model(Qwen2_5_VLForConditionalGeneration, config, processor, folder, seed)
 
 
 def save_tiny_llava(
@@ -125,11 +124,10 @@ def save_tiny_llava(
     patch_size: int = 8,
 ) -> Path:
     """A LLaVA (CLIP tower, Llama) of about 60k parameters; (image_size / patch_size)^2 image tokens."""
-    allow_missing_torchvision()
     tokenizer = train_tokenizer(
         {"image_token": "<image>"}, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
     )
-    image_processor = _build_image_processor(
+    image_processor = build_image_processor(
         "CLIPImageProcessorPil",
         size={"height": image_size, "width": image_size},
         crop_size={"height": image_size, "width": image_size},
@@ -165,10 +163,10 @@ def save_tiny_llava(
         ),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
     )
-    return _save(LlavaForConditionalGeneration, config, processor, folder, seed)
+    return save_model(LlavaForConditionalGeneration, config, processor, folder, seed)
 
 
-def _mrope(head_size: int) -> dict[str, Any]:
+def build_mrope(head_size: int) -> dict[str, Any]:
     """Rotary settings; the sections (time, height, width) must add up to half of the head."""
     height = head_size // 6
     return {
@@ -178,21 +176,24 @@ def _mrope(head_size: int) -> dict[str, Any]:
     }
 
 
-def _build_image_processor(name: str, **options: Any) -> Any:
+def build_image_processor(name: str, **options: Any) -> Any:
     import transformers
 
+    allow_missing_torchvision()
     return getattr(transformers, name)(**options)
 
 
-def _save(model_class: Any, config: Any, processor: Any, folder: Path, seed: int) -> Path:
+def save_model(model_class: Any, config: Any, processor: Any, folder: Path, seed: int) -> Path:
     state = torch.get_rng_state()
     torch.manual_seed(seed)
     model = model_class(config).eval()
-    torch.set_rng_state(state)
     # Larger than the usual initialisation, so that different inputs give visibly different answers.
     for parameter in model.parameters():
         if parameter.dim() > 1:
             parameter.data.mul_(5)
+            if not parameter.any():
+                parameter.data.normal_(0, 0.1)
+    torch.set_rng_state(state)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
