@@ -70,14 +70,14 @@ def distill_online(
     splits = open_splits(recipe.data, reporter)
     folder = out or Path("runs") / recipe.name
     with open_run(folder, build_facts(recipe, splits), resume=resume, overwrite=overwrite) as run:
-        from hkdcli.distill.online import train_levels
+        from hkdcli.distill.online import Stage, train_levels
         from hkdcli.distill.scores import score_levels
         from hkdcli.runtime import choose_runtime
 
         runtime = choose_runtime(recipe.runtime.device, recipe.runtime.dtype)
         reporter.note(runtime.describe())
-        levels = train_levels(recipe, splits, run, runtime, reporter)
-        scores = score_levels(levels, splits["test"], run, runtime, reporter) if "test" in splits else []
+        stage = Stage(recipe, splits, run, runtime, reporter)
+        scores = score_levels(stage, train_levels(stage))
     document = {"run": str(folder), "student": str(run.student), "scores": scores}
     return Outcome(
         document, tables=[tabulate_levels(scores)] if scores else [], text=f"student: {run.student}"

@@ -80,12 +80,15 @@ def open_splits(data: Data, reporter: Reporter) -> dict[str, Dataset]:
     Returns:
         The splits by name: train, and dev and test where the recipe has them.
     """
-    from hkdcli.data.datasets import check_dataset
+    from hkdcli.data.datasets import check_dataset, skip_bad_images
 
     sources = {"train": data.train, "dev": data.dev, "test": data.test}
     splits = {name: _open_split(source, data) for name, source in sources.items() if source is not None}
     for name, split in splits.items():
-        check_dataset(split, need_answers=True, check_images=True)
+        if data.on_bad == "skip":
+            splits[name] = skip_bad_images(split, max_bad=data.max_bad)
+        check_dataset(splits[name], need_answers=True, check_images=data.on_bad == "error")
+    for name, split in splits.items():
         for warning in split.warnings:
             reporter.warn(f"{name}: {warning}")
     return splits

@@ -164,7 +164,7 @@ class Train(RecipePart):
     keep_checkpoints: PositiveInt = 2
     """How many of this run's checkpoints stay on disk."""
     evaluate_every: PositiveInt | None = None
-    """Steps between two evaluations on `data.dev`; null evaluates only at the end."""
+    """Steps between two evaluations on `data.dev`, whose figures go to log.jsonl; null evaluates nothing."""
 
 
 class Level(RecipePart):
@@ -259,8 +259,8 @@ class Recipe(RecipePart):
     """The records of the run."""
     train: Train = Field(default_factory=Train)
     """The training loop of every level, unless a level says otherwise."""
-    pyramid: tuple[Level, ...] = Field(strict=False, json_schema_extra={"minItems": 2})
-    """The levels, largest first (the apex), the one to deploy last (the base)."""
+    pyramid: tuple[Level, ...] = Field(strict=False, json_schema_extra={"minItems": 1})
+    """The levels, largest first (the apex), the one to deploy last; a single one learns from labels."""
     distill: Distill = Field(default_factory=Distill)
     """What a level learns from the levels above it."""
     runtime: Runtime = Field(default_factory=Runtime)
@@ -274,8 +274,8 @@ class Recipe(RecipePart):
     @field_validator("pyramid")
     @classmethod
     def _check_pyramid(cls, levels: tuple[Level, ...]) -> tuple[Level, ...]:
-        if len(levels) < 2:
-            raise _problem("a pyramid has at least two levels: a teacher and a student")
+        if not levels:
+            raise _problem("a pyramid has at least one level")
         names = [level.name for level in levels]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:

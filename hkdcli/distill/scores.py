@@ -7,37 +7,31 @@ from typing import Any
 
 from hkdcli.atomic import write_json
 from hkdcli.data.datasets import Dataset
-from hkdcli.distill.online import TrainedLevel, load_level
+from hkdcli.distill.online import EVALUATION_BATCH_SIZE, Stage, TrainedLevel, load_level
 from hkdcli.evaluation.metrics import Metrics, evaluate_predictions, read_predictions
 from hkdcli.inference.predict import predict
 from hkdcli.inference.scoring import Scorer
-from hkdcli.reporter import Reporter
-from hkdcli.runs import RunFolder
-from hkdcli.runtime import Runtime
 
-BATCH_SIZE = 32
 SHOWN = ("micro_f1", "hallucinated_f1", "exact_match")
 
 
-def score_levels(
-    levels: Sequence[TrainedLevel], data: Dataset, run: RunFolder, runtime: Runtime, reporter: Reporter
-) -> list[dict[str, Any]]:
-    """Predict and score held-out records with every level; keep predictions and metrics in the run.
+def score_levels(stage: Stage, levels: Sequence[TrainedLevel]) -> list[dict[str, Any]]:
+    """Predict and score the test split with every level; keep predictions and metrics in the run.
 
     Args:
+        stage: the run; its split `test` holds records with answers that no level has learned from.
         levels: apex first.
-        data: records with answers that no level has learned from.
-        run: the open run folder.
-        runtime: what to run on.
-        reporter: told how it goes.
 
     Returns:
-        One row a level with its figures, and first the best constant answer's.
+        A row for the best constant answer, then one for each level; none where there is no test split.
     """
+    data = stage.data.get("test")
     rows: list[dict[str, Any]] = []
+    if data is None:
+        return rows
     for level in levels:
-        reporter.note(f"scoring {level.name} on {len(data.examples)} held-out records")
-        metrics = _score_level(level, data, run, runtime, reporter)
+        stage.reporter.note(f"scoring {level.name} on {len(data.examples)} held-out records")
+        metrics = _score_level(stage, level, data)
         if not rows:
             rows.append({"level": "constant answer", "micro_f1": metrics.metrics["constant_micro_f1"]})
         tasks = {f"{name}_micro_f1": task.metrics["micro_f1"] for name, task in metrics.tasks.items()}
@@ -45,16 +39,18 @@ def score_levels(
     return rows
 
 
-def _score_level(
-    level: TrainedLevel, data: Dataset, run: RunFolder, runtime: Runtime, reporter: Reporter
-) -> Metrics:
-    folder = run.path / "eval" / "test" / level.name
+def _score_level(stage: Stage, level: TrainedLevel, data: Dataset) -> Metrics:
+    folder = stage.run.path / "eval" / "test" / level.name
     folder.mkdir(parents=True, exist_ok=True)
-    predictions = folder / "predictions.jsonl"
-    scorer = Scorer(load_level(level, runtime))
+    path = folder / "predictions.jsonl"
     predict(
-        data, scorer, out=predictions, resume=predictions.exists(), batch_size=BATCH_SIZE, reporter=reporter
+        data,
+        Scorer(load_level(level, stage.runtime)),
+        out=path,
+        resume=path.exists(),
+        batch_size=EVALUATION_BATCH_SIZE,
+        reporter=stage.reporter,
     )
-    metrics = evaluate_predictions(read_predictions(predictions), data.examples)
+    metrics = evaluate_predictions(read_predictions(path), data.examples)
     write_json(folder / "metrics.json", metrics.to_json())
     return metrics

@@ -147,7 +147,7 @@ def _load_weights(folder: Path, quantization: Quantization, device: torch.device
     if quantization != "none" and settings.get("quantization_config"):
         raise ModelError(f"{folder}: is quantized already", hint="use quantization: none to load it as it is")
     options: dict[str, Any] = {}
-    with _quiet():
+    with quiet():
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
             if quantization != "none":
@@ -197,7 +197,7 @@ def _find_base(name: str, adapter: Path) -> Path:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' bars and bitsandbytes' line per layer call."""
     from transformers.utils import logging as transformers_logging
 

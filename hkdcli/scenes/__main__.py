@@ -36,10 +36,11 @@ def pretrain(
     """Pretrain one size on one thread and write it, with its curve, as a model folder."""
     import torch
 
-    from hkdcli.scenes.pretrained import save_pretrained
+    from hkdcli.scenes.pretrained import build_shipped_processor, save_pretrained
     from hkdcli.scenes.pretraining import PLANS, pretrain
 
     torch.set_num_threads(1)
+    processor = build_shipped_processor()
     curve: list[tuple[int, float, float]] = []
     started = time.process_time()
 
@@ -50,7 +51,7 @@ def pretrain(
             typer.echo(f"step {step}: lm_loss {lm_loss:.3f}, flag_loss {flag_loss:.3f}, {seconds:.0f} CPU s")
 
     model = pretrain(name, PLANS[name], log)
-    save_pretrained(model, name, curve, time.process_time() - started, out)
+    save_pretrained(model, processor, PLANS[name], curve, time.process_time() - started, out)
 
 
 if __name__ == "__main__":

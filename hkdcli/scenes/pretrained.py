@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from hkdcli.errors import ModelError
 
 if TYPE_CHECKING:
-    from transformers import LlavaForConditionalGeneration
+    from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+    from hkdcli.scenes.pretraining import Plan
 
 SHIPPED = Path(__file__).parent / "pretrained"
 CURVE_EVERY = 25
@@ -36,9 +38,19 @@ def model_folder(name: str) -> Path:
     return folder
 
 
+def build_shipped_processor() -> LlavaProcessor:
+    """The processor of every size: one token for each fixed text of the prompts and of the records."""
+    from hkdcli.data.prompts import PROMPT_CONSTANTS
+    from hkdcli.scenes.architecture import build_processor
+    from hkdcli.scenes.records import TEXT_CONSTANTS
+
+    return build_processor((*PROMPT_CONSTANTS, *TEXT_CONSTANTS))
+
+
 def save_pretrained(
     model: LlavaForConditionalGeneration,
-    name: str,
+    processor: LlavaProcessor,
+    plan: Plan,
     curve: Sequence[tuple[int, float, float]],
     cpu_seconds: float,
     folder: Path,
@@ -47,18 +59,14 @@ def save_pretrained(
 
     Args:
         model: what `pretraining.pretrain` returned.
-        name: its size.
+        processor: what `build_shipped_processor` returned.
+        plan: how it was pretrained.
         curve: step, language-model loss and flag loss of every step; every 25th is kept.
         cpu_seconds: what the pretraining cost.
         folder: created if need be.
     """
-    from hkdcli.data.prompts import PROMPT_CONSTANTS
-    from hkdcli.scenes.architecture import build_processor
-    from hkdcli.scenes.pretraining import PLANS
-    from hkdcli.scenes.records import TEXT_CONSTANTS
-
     model.half().save_pretrained(folder)
-    build_processor((*PROMPT_CONSTANTS, *TEXT_CONSTANTS)).save_pretrained(folder)
+    processor.save_pretrained(folder)
     kept = [entry for entry in curve if entry[0] == 1 or entry[0] % CURVE_EVERY == 0]
-    story = {"plan": asdict(PLANS[name]), "cpu_seconds": round(cpu_seconds), "curve": kept}
+    story = {"plan": asdict(plan), "cpu_seconds": round(cpu_seconds), "curve": kept}
     (folder / "pretraining.json").write_text(json.dumps(story) + "\n", encoding="utf-8")

@@ -39,7 +39,7 @@ class Plan:
 PLANS = {
     "large": Plan(steps=1500, lessons_per_step=48, learning_rate=2e-3),
     "medium": Plan(steps=1800, lessons_per_step=64, learning_rate=2e-3),
-    "small": Plan(steps=3000, lessons_per_step=64, learning_rate=3e-3),
+    "small": Plan(steps=2000, lessons_per_step=64, learning_rate=3e-3),
 }
 
 
