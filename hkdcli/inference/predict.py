@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +16,17 @@ from hkdcli.data.images import ImageError, LoadedImage
 from hkdcli.data.prompts import build_legal_answers
 from hkdcli.errors import BadRow, DataError
 from hkdcli.inference.decode import Decoding, decode
-from hkdcli.inference.rows import Row, read_done_rows, render_failure, render_line, render_prediction
+from hkdcli.inference.rows import (
+    Row,
+    RunHashes,
+    read_done_rows,
+    render_failure,
+    render_line,
+    render_prediction,
+)
 from hkdcli.inference.scoring import Scorer
 from hkdcli.inference.shift import Combination, ShiftWhat, combine, shifted_presentations
+from hkdcli.models.fingerprints import compute_weights_hash
 from hkdcli.reporter import Reporter, SilentReporter
 
 
@@ -75,7 +85,8 @@ def predict(
         gives NaN, before such a row is written.
     """
     asking, reporter = asking or Asking(shifts=shifts), reporter or SilentReporter()
-    done = read_done_rows(out, scorer.prompt_hash) if resume and out.exists() else None
+    hashes = _compute_hashes(scorer, asking)
+    done = read_done_rows(out, hashes) if resume and out.exists() else None
     status = dict(done.status) if done else {}
     with out.open("r+b" if done else "wb") as file:
         if done:
@@ -83,8 +94,8 @@ def predict(
             file.truncate()
         unread = [row for row in dataset.bad_rows if row.id and row.id not in status]
         reporter.start("infer", len(dataset.examples) + len(dataset.bad_rows))
-        batches = _answer_all(dataset, frozenset(status), scorer, asking, batch_size)
-        failures = [render_failure(row, None, prompt_hash=scorer.prompt_hash) for row in unread]
+        batches = _answer_all(dataset, frozenset(status), scorer, asking, hashes, batch_size)
+        failures = [render_failure(row, None, hashes) for row in unread]
         truncated = _write(file, itertools.chain(batches, [failures]), status, reporter)
     reporter.finish()
     failed = sum(value == "error" for value in status.values())
@@ -94,7 +105,11 @@ def predict(
 
 
 def answer_examples(
-    dataset: Dataset, examples: Sequence[Example], scorer: Scorer, asking: Asking
+    dataset: Dataset,
+    examples: Sequence[Example],
+    scorer: Scorer,
+    asking: Asking,
+    hashes: RunHashes | None = None,
 ) -> list[Row]:
     """Rows for some examples, one each and in order; a record that cannot be answered fails alone.
 
@@ -103,10 +118,12 @@ def answer_examples(
         examples: which to answer.
         scorer: model and prompt.
         asking: how.
+        hashes: of the run, for the rows; None computes them.
 
     Returns:
         Rows as `render_prediction` and `render_failure` make them.
     """
+    hashes = hashes or _compute_hashes(scorer, asking)
     rows: dict[str, Row] = {}
     usable: list[Example] = []
     images: list[LoadedImage] = []
@@ -115,14 +132,18 @@ def answer_examples(
             images.append(dataset.images.load(example.image))
             usable.append(example)
         except ImageError as error:
-            rows[example.id] = render_failure(error.row, example, prompt_hash=scorer.prompt_hash)
-    for example, row in zip(usable, _answer(usable, images, scorer, asking), strict=True):
+            rows[example.id] = render_failure(error.row, example, hashes)
+    for example, row in zip(usable, _answer(usable, images, scorer, asking, hashes), strict=True):
         rows[example.id] = row
     return [rows[example.id] for example in examples]
 
 
 def _answer(
-    examples: Sequence[Example], images: Sequence[LoadedImage], scorer: Scorer, asking: Asking
+    examples: Sequence[Example],
+    images: Sequence[LoadedImage],
+    scorer: Scorer,
+    asking: Asking,
+    hashes: RunHashes,
 ) -> list[Row]:
     if not examples:
         return []
@@ -135,10 +156,10 @@ def _answer(
     except DataError as error:
         if len(examples) == 1:
             bad = error.rows[0] if error.rows else BadRow("record.refused", examples[0].id, "", str(error))
-            return [render_failure(bad, examples[0], prompt_hash=scorer.prompt_hash)]
+            return [render_failure(bad, examples[0], hashes)]
         # One of them is at fault: ask them one by one, so that it fails alone.
         pairs = zip(examples, images, strict=True)
-        return [row for e, image in pairs for row in _answer([e], [image], scorer, asking)]
+        return [row for e, image in pairs for row in _answer([e], [image], scorer, asking, hashes)]
     rows = []
     for example, orders, result in zip(examples, shown, scored, strict=True):
         combined = combine(build_legal_answers(example), result.log_probs, asking.combination)
@@ -149,14 +170,14 @@ def _answer(
             answer,
             shifts=len(orders),
             truncated=result.truncated,
-            prompt_hash=scorer.prompt_hash,
+            hashes=hashes,
         )
         rows.append(row)
     return rows
 
 
 def _answer_all(
-    dataset: Dataset, done: frozenset[str], scorer: Scorer, asking: Asking, batch_size: int
+    dataset: Dataset, done: frozenset[str], scorer: Scorer, asking: Asking, hashes: RunHashes, batch_size: int
 ) -> Iterator[list[Row]]:
     """Rows of the records that are not done, batch by batch.
 
@@ -166,8 +187,19 @@ def _answer_all(
     for start in range(0, len(dataset.examples), batch_size):
         batch = dataset.examples[start : start + batch_size]
         if any(example.id not in done for example in batch):
-            rows = answer_examples(dataset, batch, scorer, asking)
+            rows = answer_examples(dataset, batch, scorer, asking, hashes)
             yield [row for row in rows if row["id"] not in done]
+
+
+def _compute_hashes(scorer: Scorer, asking: Asking) -> RunHashes:
+    parts = [
+        compute_weights_hash(scorer.model),
+        scorer.prompt_hash,
+        scorer.collator.max_length,
+        asdict(asking),
+    ]
+    run = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return RunHashes(scorer.prompt_hash, run)
 
 
 def _write(file: IO[bytes], batches: Iterable[list[Row]], status: dict[str, str], reporter: Reporter) -> int:

@@ -17,6 +17,17 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class RunHashes:
+    """What rows of one file must share: the prompt, and all that decides the numbers.
+
+    `run` covers the weights, the prompt and how records are asked.
+    """
+
+    prompt: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
 class DoneRows:
     """Rows that an interrupted run left: status by id, and the byte after the last whole row."""
 
@@ -25,7 +36,7 @@ class DoneRows:
 
 
 def render_prediction(
-    example: Example, combined: Combined, answer: Answer, *, shifts: int, truncated: bool, prompt_hash: str
+    example: Example, combined: Combined, answer: Answer, *, shifts: int, truncated: bool, hashes: RunHashes
 ) -> Row:
     """The row of a record that was answered.
 
@@ -35,7 +46,7 @@ def render_prediction(
         answer: the decoded answer.
         shifts: how many presentations were averaged.
         truncated: whether its context was shortened to fit.
-        prompt_hash: version of the prompt that was shown.
+        hashes: of the run.
 
     Returns:
         A JSON object; `confidence` is the posterior probability of the whole predicted set.
@@ -54,19 +65,20 @@ def render_prediction(
         "all_agree": combined.all_agree,
         "status": "ok",
         "error": None,
-        "prompt_hash": prompt_hash,
+        "prompt_hash": hashes.prompt,
+        "run_hash": hashes.run,
         "truncated": truncated,
         "extra": dict(example.extra),
     }
 
 
-def render_failure(row: BadRow, example: Example | None, *, prompt_hash: str) -> Row:
+def render_failure(row: BadRow, example: Example | None, hashes: RunHashes) -> Row:
     """The row of a record that could not be answered: it is kept, and predicts nothing.
 
     Args:
         row: what is wrong with it.
         example: the record, None where it could not even be read.
-        prompt_hash: version of the prompt.
+        hashes: of the run.
 
     Returns:
         A JSON object with the keys of `render_prediction`.
@@ -83,7 +95,8 @@ def render_failure(row: BadRow, example: Example | None, *, prompt_hash: str) ->
         "all_agree": None,
         "status": "error",
         "error": {"code": row.code, "detail": row.detail, "hint": row.hint},
-        "prompt_hash": prompt_hash,
+        "prompt_hash": hashes.prompt,
+        "run_hash": hashes.run,
         "truncated": example.truncated if example else False,
         "extra": dict(example.extra) if example else {},
     }
@@ -94,31 +107,23 @@ def render_line(row: Row) -> bytes:
     return json.dumps(row, allow_nan=False, default=str).encode("ascii") + b"\n"
 
 
-def read_done_rows(path: Path, prompt_hash: str) -> DoneRows:
+def read_done_rows(path: Path, hashes: RunHashes) -> DoneRows:
     """Read what an interrupted run wrote; a last line cut off by the kill does not count.
 
     Args:
         path: the predictions so far.
-        prompt_hash: of the run that goes on.
+        hashes: of the run that goes on.
 
     Returns:
         The ids that are done. `DataError` where the file holds no predictions, or is damaged before its
-        last line.
-
-    Raises:
-        UsageError: the rows were made with another prompt.
+        last line; `UsageError` where its rows were made with another prompt, model or way of asking.
     """
     status: dict[str, str] = {}
     data = path.read_bytes()
     end = data.rfind(b"\n") + 1
     for number, line in enumerate(data[:end].split(b"\n")[:-1], start=1):
         row = _parse_row(line, f"{path}:{number}")
-        if row["prompt_hash"] != prompt_hash:
-            raise UsageError(
-                f"{path}:{number}: was written with another prompt, model family or image processing "
-                f"({str(row['prompt_hash'])[:12]}; now {prompt_hash[:12]})",
-                hint="write to a new file, or go on with the same model",
-            )
+        _check_hashes(row, hashes, f"{path}:{number}")
         status[row["id"]] = row["status"]
     return DoneRows(status, end)
 
@@ -126,12 +131,25 @@ def read_done_rows(path: Path, prompt_hash: str) -> DoneRows:
 def _parse_row(line: bytes, where: str) -> Row:
     try:
         row = json.loads(line)
-        missing = {"id", "status", "prompt_hash"} - set(row)
+        missing = {"id", "status", "prompt_hash", "run_hash"} - set(row)
     except (ValueError, TypeError) as error:
         raise _refuse(where, f"cannot be read as a prediction: {error}") from error
     if missing or not isinstance(row, dict):
         raise _refuse(where, f"is no prediction: {', '.join(sorted(missing))} missing")
     return row
+
+
+def _check_hashes(row: Row, hashes: RunHashes, where: str) -> None:
+    if row["prompt_hash"] != hashes.prompt:
+        what = "another prompt, tokenizer or image processing"
+    elif row["run_hash"] != hashes.run:
+        what = "another model, or other shifts or decoding"
+    else:
+        return
+    raise UsageError(
+        f"{where}: was written with {what}",
+        hint="write to a new file, or go on with what the file began with",
+    )
 
 
 def _refuse(where: str, detail: str) -> DataError:

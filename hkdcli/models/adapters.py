@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import warnings
@@ -11,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from hkdcli.errors import ModelError
 from hkdcli.models import families
+from hkdcli.models.fingerprints import compute_fingerprint
 from hkdcli.models.folders import check_weights, read_json
 from hkdcli.models.quantization import list_quantized
 
@@ -151,18 +150,6 @@ def merge_adapter(model: nn.Module) -> Any:
             return wrapped.merge_and_unload(safe_merge=True)
     except ValueError as error:
         raise ModelError(f"the adapter cannot be merged: {error}") from error
-
-
-def compute_fingerprint(model: nn.Module) -> str:
-    """Sha256 (hex) that tells bases apart, equal for every dtype and quantization of the same base.
-
-    From the shapes and the beginning of the input embeddings, which are never quantized or adapted.
-    """
-    weight = families.unwrap(model).get_input_embeddings().weight.detach()
-    start = weight[:64].to("cpu", torch.bfloat16).contiguous().view(torch.uint8)
-    config = families.unwrap(model).config
-    shape = (config.model_type, config.get_text_config().num_hidden_layers, tuple(weight.shape))
-    return hashlib.sha256(repr(shape).encode() + start.numpy().tobytes()).hexdigest()
 
 
 def _check_base(model: nn.Module, folder: Path) -> None:

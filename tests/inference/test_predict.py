@@ -20,7 +20,7 @@ from hkdcli.models.loading import load_model
 
 KEYS = {
     *("id", "task", "prediction", "posterior", "marginals", "confidence", "shifts", "flip_rate", "all_agree"),
-    *("status", "error", "prompt_hash", "truncated", "extra"),
+    *("status", "error", "prompt_hash", "run_hash", "truncated", "extra"),
 }
 
 
@@ -134,6 +134,18 @@ def test_resume_with_another_prompt_is_refused(scorer, tmp_path):
     with pytest.raises(UsageError, match="another prompt"):
         predict(make_dataset(4), scorer, out=out, resume=True)
     assert out.read_bytes() == before
+
+
+def test_resume_with_other_weights_or_settings_is_refused(scorer, tiny_llava, tmp_path):
+    out = tmp_path / "p"
+    predict(make_dataset(2), scorer, out=out)
+    with pytest.raises(UsageError, match="another model, or other shifts"):
+        predict(make_dataset(4), scorer, out=out, shifts=2, resume=True)
+    loaded = load_model(tiny_llava)
+    next(p for name, p in loaded.model.named_parameters() if "q_proj" in name).data.add_(1e-3)
+    with pytest.raises(UsageError, match="another model, or other shifts"):
+        predict(make_dataset(4), Scorer(loaded), out=out, resume=True)
+    assert predict(make_dataset(2), Scorer(load_model(tiny_llava)), out=out, resume=True).resumed == 2
 
 
 @pytest.mark.parametrize("content", [b"hello\n", b"[1, 2]\n", b'{"id": 1}\n', b"\xff\xfe\n"])

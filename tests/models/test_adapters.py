@@ -11,8 +11,9 @@ from tiny_records import make_hallucination, make_image
 from hkdcli.data.collate import Collator
 from hkdcli.data.prompts import identity_presentation
 from hkdcli.errors import ModelError
-from hkdcli.models.adapters import attach_lora, compute_fingerprint, load_adapter, merge_adapter, save_adapter
+from hkdcli.models.adapters import attach_lora, load_adapter, merge_adapter, save_adapter
 from hkdcli.models.answers import AnswerModel
+from hkdcli.models.fingerprints import compute_fingerprint
 from hkdcli.models.loading import LoadedModel, load_model
 
 

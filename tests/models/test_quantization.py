@@ -8,8 +8,9 @@ from tiny_records import make_hallucination, make_image
 from hkdcli.data.collate import Collator
 from hkdcli.data.prompts import identity_presentation
 from hkdcli.errors import ModelError
-from hkdcli.models.adapters import attach_lora, compute_fingerprint, merge_adapter
+from hkdcli.models.adapters import attach_lora, merge_adapter
 from hkdcli.models.answers import AnswerModel
+from hkdcli.models.fingerprints import compute_fingerprint
 from hkdcli.models.loading import load_model
 from hkdcli.models.quantization import check_quantized, list_quantized
 
