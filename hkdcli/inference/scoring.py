@@ -92,7 +92,8 @@ class Scorer:
             `ModelError` where the model gives NaN; `MachineLimitError` where memory runs out.
         """
         answers = [build_legal_answers(example) for example in examples]
-        with torch.inference_mode(), _evaluating(self.model), _memory_limit(len(examples)):
+        # Not inference_mode: modules keep tensors between calls, and training goes on with them.
+        with torch.no_grad(), _evaluating(self.model), _memory_limit(len(examples)):
             prefixes = self.collator.collate_prefixes(examples, images, presentations)
             tries = self._build_questions(prefixes, presentations, answers)
             rows = self._split_rows(tries)

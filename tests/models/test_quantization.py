@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from tiny_models import save_tiny_llava, save_tiny_qwen
@@ -8,6 +10,7 @@ from tiny_records import make_hallucination, make_image
 from hkdcli.data.collate import Collator
 from hkdcli.data.prompts import identity_presentation
 from hkdcli.errors import ModelError
+from hkdcli.inference.scoring import Scorer
 from hkdcli.models.adapters import attach_lora, merge_adapter
 from hkdcli.models.answers import AnswerModel
 from hkdcli.models.fingerprints import compute_fingerprint
@@ -65,18 +68,19 @@ def test_quantizing_twice_is_refused(folder, tmp_path):
     assert len(list_quantized(again.model)) == 14
 
 
-def test_answering_first_does_not_change_what_is_learned(folder):
+@pytest.mark.parametrize("quantization", ["int8", "nf4"])
+def test_answering_first_does_not_change_what_is_learned(folder, quantization):
     """bitsandbytes repacks 4-bit weights in the first evaluation pass on CPUs with AVX512-BF16."""
     gradients = []
     example = make_hallucination()
     for answer_first in (False, True):
-        loaded = load_model(folder, quantization="nf4")
+        loaded = load_model(folder, quantization=quantization)
         torch.manual_seed(0)
-        wrapped = AnswerModel(attach_lora(loaded.model, rank=2, alpha=4)).eval()
+        wrapped = AnswerModel(attach_lora(loaded.model, rank=2, alpha=4))
         batch = Collator(loaded.processor)([example], [make_image()], [identity_presentation(example)])
         if answer_first:
-            with torch.inference_mode():
-                wrapped(batch)
+            scorer = Scorer(dataclasses.replace(loaded, model=wrapped.model))
+            scorer.score([example], [make_image()], [[identity_presentation(example)]])
         torch.nn.functional.cross_entropy(wrapped.train()(batch).logits, batch.answer_targets).backward()
         gradients.append([p.grad for name, p in wrapped.named_parameters() if "lora_B" in name])
     for one, two in zip(*gradients, strict=True):
