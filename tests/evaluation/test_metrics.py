@@ -128,7 +128,7 @@ def test_two_labels_for_one_claim_are_invalid():
     assert result.counts["invalid.several"] == 1 and result.metrics["exact_match"] == 0.0
 
 
-def test_duplicates_and_absent_gold_are_refused():
+def test_d24_duplicates_and_absent_gold_are_refused():
     examples = [phrase_record("1", "B")]
     with pytest.raises(DataError, match="1 duplicate predictions"):
         evaluate_predictions([predict("1", "B"), predict("1", "B")], examples)
@@ -143,7 +143,7 @@ def test_records_without_gold_are_left_out_and_counted():
     assert result.counts["unlabelled"] == 1 and result.counts["extra"] == 1
 
 
-def test_one_class_only_is_finite_and_flagged():
+def test_d25_one_class_only_is_finite_and_flagged():
     examples = [phrase_record(str(i), "A") for i in range(3)]
     result = evaluate_predictions([predict(str(i), "A") for i in range(3)], examples)
     assert result.metrics["hallucinated_f1"] is None
