@@ -1,0 +1,95 @@
+"""The real command line in processes of its own, and ways to watch and interrupt them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+DEADLINE_S = 300  # generous: only a process that hangs takes this long
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "HF_HUB_OFFLINE": "1",
+    # The package as this checkout has it, whatever folder the process is started in.
+    "PYTHONPATH": str(Path(__file__).parents[2]),
+}
+
+
+def run_python(
+    *arguments: str | Path, folder: Path, deadline_s: float = DEADLINE_S
+) -> subprocess.CompletedProcess[str]:
+    """`python ARGUMENTS` in a folder, to its end."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=deadline_s,
+    )
+
+
+def run_hkd(
+    *arguments: str | Path, folder: Path, code: int = 0, deadline_s: float = DEADLINE_S
+) -> subprocess.CompletedProcess[str]:
+    """`hkd ARGUMENTS` in a folder, to its end, which is exit code `code`."""
+    done = run_python("-m", "hkdcli", *arguments, folder=folder, deadline_s=deadline_s)
+    assert done.returncode == code, f"exit {done.returncode}, not {code}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def run_json(*arguments: str | Path, folder: Path, code: int = 0, deadline_s: float = DEADLINE_S) -> Any:
+    """The one JSON document that `hkd ARGUMENTS --json` prints; anything more on stdout fails here."""
+    return json.loads(run_hkd(*arguments, "--json", folder=folder, code=code, deadline_s=deadline_s).stdout)
+
+
+def interrupt(
+    arguments: Sequence[str | Path], *, folder: Path, when: Callable[[], bool], number: int, delay_s: float = 0
+) -> tuple[int, str]:
+    """Start `hkd ARGUMENTS`, send it a signal `delay_s` after `when()` first holds, and wait for its end.
+
+    Returns:
+        Its return code as subprocess gives it (negative: ended by that signal), and its stderr.
+    """
+    with (
+        (folder / "stderr.txt").open("w+") as said,
+        subprocess.Popen(
+            [sys.executable, "-m", "hkdcli", *map(str, arguments)],
+            cwd=folder,
+            env=ENVIRONMENT,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        ) as process,
+    ):
+        try:
+            wait_until(lambda: process.poll() is not None or when())
+            assert process.poll() is None, f"ended before the signal\n{(folder / 'stderr.txt').read_text()}"
+            time.sleep(delay_s)  # no synchronisation: which moment of the work is hit is meant to vary
+            process.send_signal(number)
+            process.wait(DEADLINE_S)
+        finally:
+            process.kill()
+        said.seek(0)
+        return process.returncode, said.read()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Poll until `holds()`, or fail at the deadline."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.002)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a JSONL file, none where there is no file; a line still being written is left out."""
+    data = path.read_bytes() if path.exists() else b""
+    return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]]
