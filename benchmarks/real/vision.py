@@ -126,9 +126,7 @@ def check_against_reference(tower: Any, size: str, weights: Mapping[str, Tensor]
     expected = reference.extract_features(noise)
     logits = features.mean((2, 3)) @ weights["_fc.weight"].T + weights["_fc.bias"]
     differences = (_compare(features, expected), _compare(logits, reference(noise)))
-    print(
-        f"{size}: differs from the reference by {differences[0]:.1e} (features), {differences[1]:.1e} (logits)"
-    )
+    print("{}: off the reference by {:.1e} (features), {:.1e} (logits)".format(size, *differences))
     if max(differences) > TOLERANCE:
         raise ValueError(f"{size}: the tower does not reproduce the reference")
     return differences
