@@ -52,7 +52,12 @@ def run_json(*arguments: str | Path, folder: Path, code: int = 0, deadline_s: fl
 
 
 def interrupt(
-    arguments: Sequence[str | Path], *, folder: Path, when: Callable[[], bool], number: int, delay_s: float = 0
+    arguments: Sequence[str | Path],
+    *,
+    folder: Path,
+    when: Callable[[], bool],
+    number: int,
+    delay_s: float = 0,
 ) -> tuple[int, str]:
     """Start `hkd ARGUMENTS`, send it a signal `delay_s` after `when()` first holds, and wait for its end.
 
@@ -90,6 +95,6 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a JSONL file, none where there is no file; a line still being written is left out."""
+    """The whole lines of a JSONL file; a line that is still being written is left out."""
     data = path.read_bytes() if path.exists() else b""
     return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]]

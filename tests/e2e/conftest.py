@@ -1,4 +1,4 @@
-"""What the whole-run tests share: random models of the embedded world, and one run that nothing interrupts."""
+"""What the whole-run tests share: random models of the embedded world, and one uninterrupted run."""
 
 from __future__ import annotations
 
