@@ -1,0 +1,96 @@
+"""Commands as pages print them: lines of fenced blocks that begin with a program we speak of."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = [page for page in (README, *sorted((ROOT / "docs").glob("*.md"))) if page.exists()]
+RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
+PROGRAMS = ("hkd", "make", "python", "python3")
+
+_FENCE = re.compile(r"^\s*(```+|~~~+)")
+_PROMPT = re.compile(r"^\$\s+")
+_REDIRECTION = re.compile(r"\s\d?(>>?|<)\s*(&\d|[^\s&]+)")
+_PLACEHOLDER = re.compile(r"<[\w -]+>|(?<!\S)\[[\w -]+\]|\.\.\.|(?<![\w./=-])[A-Z][A-Z_]+(?![\w./=:-])")
+_BIN = re.compile(r"^(\S*/)?bin/")  # .venv/bin/hkd is hkd
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: where it stands, its words without redirections, and the line as it is printed."""
+
+    where: str
+    words: tuple[str, ...]
+    line: str
+
+    @property
+    def placeholders(self) -> list[str]:
+        """What nobody can type: MODEL, <name>, [options], ..."""
+        return [match[0] for match in _PLACEHOLDER.finditer(self.line.partition(" #")[0])]
+
+    def __str__(self) -> str:
+        return " ".join(self.words)
+
+
+def list_commands() -> list[Command]:
+    """Every command of every page, and of the comments on top of every recipe; each once."""
+    found: dict[tuple[str, ...], Command] = {}
+    for page in (*PAGES, *RECIPES):
+        lines = _list_comments(page) if page in RECIPES else list_fenced_lines(page.read_text("utf-8"))
+        for number, line in lines:
+            for words in split_commands(line):
+                found.setdefault(words, Command(f"{page.relative_to(ROOT)}:{number}", words, line))
+    return list(found.values())
+
+
+def list_fenced_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Number and text of each line inside a fence, continued lines joined."""
+    fence, joined = "", ""
+    for number, line in enumerate(text.split("\n"), start=1):
+        mark = _FENCE.match(line)
+        if mark and (not fence or mark[1].startswith(fence)):
+            fence, joined = ("" if fence else mark[1]), ""
+        elif fence and line.endswith("\\"):
+            joined += line[:-1] + " "
+        elif fence:
+            yield number, joined + line
+            joined = ""
+
+
+def split_commands(line: str) -> Iterator[tuple[str, ...]]:
+    """The commands of ours in a line of shell: `hkd a && hkd b | head` are two."""
+    line = _PROMPT.sub("", line.strip())
+    if not re.match(rf"(\S*/)?({'|'.join(PROGRAMS)})\s", line):
+        return
+    for words in _split_shell(line):
+        program = _BIN.sub("", words[0])
+        if program in PROGRAMS:
+            yield (program, *words[1:])
+
+
+def _split_shell(line: str) -> Iterator[list[str]]:
+    lexer = shlex.shlex(_REDIRECTION.sub("", line), posix=True, punctuation_chars="&|;")
+    lexer.whitespace_split = True
+    words: list[str] = []
+    for word in lexer:
+        if re.fullmatch(r"[&|;]+", word):
+            yield words
+            words = []
+        else:
+            words.append(word)
+    if words:
+        yield words
+
+
+def _list_comments(recipe: Path) -> Iterator[tuple[int, str]]:
+    """Commands in a recipe's comments: `# Run it: hkd ...`, or a line of their own."""
+    for number, line in enumerate(recipe.read_text("utf-8").split("\n"), start=1):
+        said = re.match(rf"#\s*(?:Run it:)?\s*((?:{'|'.join(PROGRAMS)}) .*)", line)
+        if said:
+            yield number, said[1]

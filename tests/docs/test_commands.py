@@ -1,0 +1,239 @@
+"""Whoever prints a command gets it run here: in a cheap form, in a folder that has what it names."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from printed_commands import RECIPES, ROOT, Command, list_commands, split_commands
+from typer.main import get_command
+
+from hkdcli.__main__ import main
+from hkdcli.cli import app
+from hkdcli.recipe_file import read_recipe
+
+COMMANDS = list_commands()
+RECORDS = 2
+
+
+@pytest.fixture(scope="module")
+def workplace(tiny_llava: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a reader has it after the quickstart, with records of their own; models are random."""
+    from hkdcli.scenes.source import load_scenes, write_scenes
+
+    folder = tmp_path_factory.mktemp("workplace")
+    (folder / "recipes").symlink_to(ROOT / "recipes")
+    write_scenes(folder, load_scenes("test", size=RECORDS))
+    (folder / "photos").symlink_to("images")
+    records = json.loads((folder / "records.json").read_text())
+    (folder / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    run = folder / "runs" / "quickstart"
+    (run / "levels" / "1-medium").mkdir(parents=True)
+    recipe = read_recipe(ROOT / "recipes" / "quickstart.yaml").model_dump(mode="json")
+    (run / "manifest.json").write_text(json.dumps({"recipe": recipe}))
+    for place in ("student", "levels/1-medium/model"):
+        (run / place).symlink_to(tiny_llava)
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=str)
+def test_a_printed_command_works(
+    command: Command, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workplace)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not command.placeholders, f"{command.where}: nobody can type {command.placeholders}"
+    check = choose_check(command.words)
+    assert check is not None, f"{command.where}: no test runs `{command}`; teach {Path(__file__).name} how"
+    check(command.words, tmp_path)
+
+
+Check = Callable[[Sequence[str], Path], None]
+
+
+def choose_check(words: Sequence[str]) -> Check | None:
+    """How to run such a command; None: nobody knows."""
+    if words[0] == "make":
+        return check_make
+    if words[0] == "hkd":
+        return CHECKS.get(words[1], check_plain if words[1].startswith("-") else None)
+    if words[1:3] == ("-m", "hkdcli.scenes"):
+        return check_scenes
+    if words[1:3] == ("-m", "venv"):
+        return lambda words, folder: None
+    return check_script if words[1].endswith(".py") else None
+
+
+def check_make(words: Sequence[str], folder: Path) -> None:
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    wanted = [word for word in words[1:] if "=" not in word and not word.startswith("-")]
+    assert wanted and set(wanted) <= set(targets)
+
+
+def check_plain(words: Sequence[str], folder: Path) -> None:
+    assert main(words[1:]) == 0
+
+
+def check_distill(words: Sequence[str], folder: Path) -> None:
+    """The recipe with its changes is read; where its data is at hand, a dry run goes over that too."""
+    options = parse(words)
+    recipe = read_recipe(options["recipe"], options["overrides"] or [])
+    splits = {name: split for name in ("train", "dev", "test") if (split := getattr(recipe.data, name))}
+    if all(split.file is None or Path(split.file).exists() for split in splits.values()):
+        few = [f"data.{name}.scenes.size=8" for name, split in splits.items() if split.scenes]
+        assert main([*drop_options(words[1:], "--dry-run"), *few, "--dry-run"]) == 0
+
+
+def check_infer(words: Sequence[str], folder: Path) -> None:
+    options = parse(words)
+    if not (is_at_hand(options["model"]) and is_at_hand(options["data"])):
+        return
+    words = drop_options(words[1:], "--out", "--limit", "--overwrite", with_value={"--out", "--limit"})
+    out = folder / "p.jsonl"
+    assert main([*words, "--limit", str(RECORDS), "--out", str(out)]) == 0
+    assert len(out.read_text().splitlines()) == RECORDS
+
+
+def check_evaluate(words: Sequence[str], folder: Path) -> None:
+    """Predictions are made up where the command looks for them; ids are the same in files and scenes."""
+    options = parse(words)
+    records = json.loads(Path("records.json").read_text())
+    rows = [{"id": record["id"], "prediction": ["A"], "status": "ok"} for record in records]
+    predictions = folder / "p.jsonl"
+    predictions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if is_at_hand(options["data"]):
+        wanted = str(options["predictions"])
+        words = [str(predictions) if word == wanted else word for word in words[1:]]
+        words = drop_options(words, "--out", with_value={"--out"})
+        assert main([*words, "--out", str(folder / "m.json")]) == 0
+        assert "micro_f1" in json.loads((folder / "m.json").read_text())["metrics"]
+
+
+def check_scenes(words: Sequence[str], folder: Path) -> None:
+    """Written or pretrained in a small number."""
+    from hkdcli.scenes import pretraining
+    from hkdcli.scenes.__main__ import app as scenes_app
+
+    kept = drop_options(words[3:], "--out", "--size", with_value={"--out", "--size"})
+    if kept[0] == "write":
+        kept += ["--size", str(RECORDS)]
+    plans = {name: pretraining.Plan(1, 2, 1e-3) for name in pretraining.PLANS}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretraining, "PLANS", plans)
+        scenes_app([*kept, "--out", str(folder / "out")], standalone_mode=False)
+    assert list((folder / "out").iterdir())
+
+
+def check_script(words: Sequence[str], folder: Path) -> None:
+    """Our scripts know the options that the command gives them; the docs' own one is run for good."""
+    script = ROOT / words[1]
+    assert script.is_file()
+    arguments = ["--check"] if words[1] == "docs/generate.py" else ["--help"]
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    if missing := re.search(r"No module named '(?!hkdcli)(\w+)'", done.stderr):
+        pytest.skip(f"{words[1]} needs {missing[1]}")
+    assert done.returncode == 0, done.stderr
+    assert all(word.partition("=")[0] in done.stdout + "--check" for word in words[2:] if word[:2] == "--")
+
+
+CHECKS: dict[str, Check] = {
+    "distill-online": check_distill,
+    "infer": check_infer,
+    "evaluate": check_evaluate,
+    "schema": check_plain,
+}
+
+
+def parse(words: Sequence[str]) -> dict[str, Any]:
+    """What the command line makes of `hkd NAME ...`; unknown options and wrong values fail here."""
+    group: Any = get_command(app)
+    child = group.commands[words[1]]
+    options: dict[str, Any] = child.make_context(words[1], list(words[2:])).params
+    return options
+
+
+def is_at_hand(name: str) -> bool:
+    """Whether a model or data source is in the package or the workplace; a hub id is neither."""
+    if name.removeprefix("scenes:") in {"train", "dev", "test"}:
+        return True
+    if name.startswith("scenes:"):
+        from hkdcli.scenes.pretrained import SHIPPED
+
+        return (SHIPPED / name.removeprefix("scenes:")).is_dir()
+    return Path(name).exists()
+
+
+def drop_options(
+    words: Sequence[str], *names: str, with_value: frozenset[str] | set[str] = frozenset()
+) -> list[str]:
+    """The words without these options, nor the values of those that have one."""
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if skip:
+            skip = False
+        elif word.partition("=")[0] in names:
+            skip = word in with_value
+        else:
+            kept.append(word)
+    return kept
+
+
+# The tests above must be able to fail
+
+
+def test_there_are_commands() -> None:
+    assert {command.words[1] for command in COMMANDS if command.words[0] == "hkd"} >= set(CHECKS)
+
+
+def test_every_recipe_says_how_to_run_it() -> None:
+    """And so is read by a test, with its data where it is drawn."""
+    run = {command.words[2] for command in COMMANDS if command.words[1] == "distill-online"}
+    assert {str(recipe.relative_to(ROOT)) for recipe in RECIPES} <= run
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "hkd infer scenes:small scenes:test --outt p.jsonl",
+        "hkd frobnicate",
+        "make coffee",
+        "python -m antigravity",
+    ],
+)
+def test_a_command_that_does_not_work_is_found(line: str, workplace: Path, tmp_path: Path) -> None:
+    (words,) = split_commands(f"$ {line}  # a comment")
+    check = choose_check(words)
+    if check is not None:
+        with pytest.raises((Exception, SystemExit)):
+            check(words, tmp_path)
+
+
+def test_lines_of_shell_are_taken_apart() -> None:
+    line = "$ .venv/bin/hkd infer a 'b c' --out p > x.txt 2>&1 && hkd evaluate p b | head -1; make test # now"
+    assert list(split_commands(line)) == [
+        ("hkd", "infer", "a", "b c", "--out", "p"),
+        ("hkd", "evaluate", "p", "b"),
+        ("make", "test"),
+    ]
+    assert not list(split_commands("hkdcli/cli.py  the command line"))
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("hkd infer MODEL scenes:test", ["MODEL"]),
+        ("hkd infer <run> [options] ...", ["<run>", "[options]", "..."]),
+        ("hkd infer Qwen/Qwen2.5-VL a[1].json READ.md --out OUT/p PATH=x  # SOME", []),
+    ],
+)
+def test_placeholders_are_found(line: str, found: list[str]) -> None:
+    assert Command("page:1", ("hkd",), line).placeholders == found
