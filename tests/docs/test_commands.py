@@ -116,17 +116,16 @@ def check_evaluate(words: Sequence[str], folder: Path) -> None:
 
 
 def check_scenes(words: Sequence[str], folder: Path) -> None:
-    """Written or pretrained in a small number."""
+    """Written in a small number, or taught for one step."""
     from hkdcli.scenes import pretraining
     from hkdcli.scenes.__main__ import app as scenes_app
 
+    size = ["--size", str(RECORDS)] if words[3] == "write" else []
     kept = drop_options(words[3:], "--out", "--size", with_value={"--out", "--size"})
-    if kept[0] == "write":
-        kept += ["--size", str(RECORDS)]
-    plans = {name: pretraining.Plan(1, 2, 1e-3) for name in pretraining.PLANS}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretraining, "PLANS", plans)
-        scenes_app([*kept, "--out", str(folder / "out")], standalone_mode=False)
+        for name in ("SEEING", "ANSWERING"):
+            patch.setattr(pretraining, name, dict.fromkeys(pretraining.SEEING, pretraining.Plan(1, 2, 1e-3)))
+        scenes_app([*kept, *size, "--out", str(folder / "out")], standalone_mode=False)
     assert list((folder / "out").iterdir())
 
 
@@ -237,3 +236,16 @@ def test_lines_of_shell_are_taken_apart() -> None:
 )
 def test_placeholders_are_found(line: str, found: list[str]) -> None:
     assert Command("page:1", ("hkd",), line).placeholders == found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "python -m hkdcli.scenes write test --size 600 --out scenes/test",
+        "python -m hkdcli.scenes pretrain small --out seeing/small",
+    ],
+)
+def test_the_scenes_commands_work(line: str, workplace: Path, tmp_path: Path) -> None:
+    """Which the module itself prints, not a page."""
+    (words,) = split_commands(line)
+    check_scenes(words, tmp_path)
