@@ -1,11 +1,12 @@
-"""Write docs/cli.md from the command line and docs/recipes.md from the recipe's schema.
+"""Write docs/cli.md from the command line, docs/recipes.md from the schema, README's tree from the docstrings.
 
-python docs/generate.py            write both
+python docs/generate.py            write all three
 python docs/generate.py --check    exit 1 when either is stale
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from hkdcli.cli import EXAMPLES, app
 from hkdcli.recipe_file import iterate_fields
 
 DOCS = Path(__file__).parent
+README = DOCS.parent / "README.md"
+TREE_BEGIN, TREE_END = "<!-- files: written by docs/generate.py -->\n", "<!-- end of files -->"
 EXIT_CODES = {
     0: "done",
     1: "a bug of ours",
@@ -78,7 +81,7 @@ train: {max_steps: 300, learning_rate: 1e-3}
 
 def main() -> int:
     """Write the pages, or check them; returns the exit code."""
-    pages = {DOCS / "cli.md": render_cli(), DOCS / "recipes.md": render_recipes()}
+    pages = {DOCS / "cli.md": render_cli(), DOCS / "recipes.md": render_recipes(), README: render_readme()}
     if "--check" in sys.argv[1:]:
         stale = [
             path for path, text in pages.items() if not path.is_file() or path.read_text("utf-8") != text
@@ -119,6 +122,23 @@ def _default(param: Any) -> str:
     if isinstance(getattr(param, "show_default", None), str):
         return str(param.show_default)
     return "" if param.default in (None, False) else str(param.default)
+
+
+def render_readme() -> str:
+    """README.md with its file tree as the modules' own first lines say it."""
+    before, rest = README.read_text("utf-8").split(TREE_BEGIN)
+    _, after = rest.split(TREE_END)
+    package = README.parent / "hkdcli"
+    lines = ["```"]
+    for folder in (package, *sorted(path.parent for path in package.glob("*/__init__.py"))):
+        lines.append(f"{folder.relative_to(README.parent)}/")
+        lines += [f"  {path.name:<18} {_first_line(path)}" for path in sorted(folder.glob("*.py"))]
+    return "".join([before, TREE_BEGIN, "\n".join([*lines, "```"]), "\n", TREE_END, after])
+
+
+def _first_line(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    return docstring.split("\n")[0].removesuffix(".")
 
 
 def render_recipes() -> str:

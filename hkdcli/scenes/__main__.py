@@ -6,11 +6,19 @@ python -m hkdcli.scenes pretrain small --out pretrained/small
 
 from __future__ import annotations
 
+import random
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from transformers import LlavaForConditionalGeneration
+
+    from hkdcli.scenes.lessons import Lesson
+    from hkdcli.scenes.pretraining import Plan
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 
@@ -33,11 +41,49 @@ def pretrain(
     name: Annotated[str, typer.Argument(help="large, medium or small.")],
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
 ) -> None:
-    """Pretrain one size on one thread and write it, with its curve, as a model folder."""
+    """Teach one size to see, from random weights, on one thread (large: about half an hour)."""
+    from hkdcli.scenes.architecture import build_model
+    from hkdcli.scenes.lessons import build_lesson
+    from hkdcli.scenes.pretraining import SEEING
+
+    plan = SEEING[name]
+    _teach("seeing", plan, lambda: build_model(name, plan.weights_seed), build_lesson, out)
+
+
+@app.command()
+def instruct(
+    name: Annotated[str, typer.Argument(help="large, medium or small.")],
+    model: Annotated[Path, typer.Option(help="Model folder that `pretrain` wrote.")],
+    out: Annotated[Path, typer.Option(help="Model folder to write.")],
+) -> None:
+    """Teach a model that sees to answer by letters, on one thread."""
+    import torch
+    from transformers import LlavaForConditionalGeneration
+
+    from hkdcli.scenes.lessons import build_quiz_lesson
+    from hkdcli.scenes.pretraining import ANSWERING
+
+    plan = ANSWERING[name]
+
+    def load() -> LlavaForConditionalGeneration:
+        torch.manual_seed(plan.weights_seed)
+        return LlavaForConditionalGeneration.from_pretrained(model, dtype=torch.float32)
+
+    _teach("answering", plan, load, build_quiz_lesson, out, before=model)
+
+
+def _teach(
+    story: str,
+    plan: Plan,
+    load: Callable[[], LlavaForConditionalGeneration],
+    build: Callable[[random.Random], Lesson],
+    out: Path,
+    before: Path | None = None,
+) -> None:
     import torch
 
-    from hkdcli.scenes.pretrained import build_shipped_processor, save_pretrained
-    from hkdcli.scenes.pretraining import PLANS, pretrain
+    from hkdcli.scenes.pretrained import Story, build_shipped_processor, save_pretrained
+    from hkdcli.scenes.pretraining import pretrain as teach
 
     torch.set_num_threads(1)
     processor = build_shipped_processor()
@@ -50,8 +96,10 @@ def pretrain(
             seconds = time.process_time() - started
             typer.echo(f"step {step}: lm_loss {lm_loss:.3f}, flag_loss {flag_loss:.3f}, {seconds:.0f} CPU s")
 
-    model = pretrain(name, PLANS[name], log)
-    save_pretrained(model, processor, PLANS[name], curve, time.process_time() - started, out)
+    model = load()
+    teach(model, plan, build, log)
+    told = Story(story, plan, round(time.process_time() - started), curve)
+    save_pretrained(model, processor, told, out, before=before)
 
 
 if __name__ == "__main__":

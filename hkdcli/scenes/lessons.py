@@ -8,7 +8,8 @@ and, where it can be judged, a flag: whether the line is still true of the scene
     path     "from red to blue up left"             where one thing lies from another
     cell     "top left large red circle"            what a cell holds: a thing, "nothing", or "covered"
              "top left is red yes"                  one property of it, true or false, then the verdict
-    pick     "which large A red B blue A"           the letters of the things that have a property
+    pick     "which large A red B blue is A and"    the letters of the things that have a property
+    quiz     "which yes A. red circle B. star in blue is A."   the letters of the phrases that are true
 """
 
 from __future__ import annotations
@@ -41,10 +42,8 @@ class Lesson:
 
 
 def build_lesson(rng: random.Random, *, lines: int = 7) -> Lesson:
-    """A training scene of one to four things with `lines` lines of text."""
-    scene = build_scene(rng, "train", least=1, most=4)
-    if len(scene.things) > 2 and rng.random() < _SHARE_COVERED:
-        scene = replace(scene, covered=rng.choice(scene.things).cell)
+    """A training scene of one to four things with `lines` lines of text, none of them a quiz."""
+    scene = _build_lesson_scene(rng)
     words: list[Word] = []
     for _ in range(lines):
         words += rng.choices(_LINES, _LINE_WEIGHTS)[0](rng, scene)
@@ -52,16 +51,37 @@ def build_lesson(rng: random.Random, *, lines: int = 7) -> Lesson:
     return Lesson(scene, tuple(words))
 
 
+def build_quiz_lesson(rng: random.Random) -> Lesson:
+    """A training scene with two claims and two quizzes."""
+    scene = _build_lesson_scene(rng)
+    words: list[Word] = []
+    for line in (_claim, _claim, _quiz, _quiz):
+        words += line(rng, scene)
+        words.append(Word(","))
+    return Lesson(scene, tuple(words))
+
+
+def _build_lesson_scene(rng: random.Random) -> Scene:
+    scene = build_scene(rng, "train", least=1, most=4)
+    if len(scene.things) > 2 and rng.random() < _SHARE_COVERED:
+        scene = replace(scene, covered=rng.choice(scene.things).cell)
+    return scene
+
+
 def _claim(rng: random.Random, scene: Scene) -> list[Word]:
-    relation_possible = len(scene.visible) > 1
-    kinds, weights = phrases.PHENOMENA, (2, 2, 1, 2, 3 if relation_possible else 0)
-    phrase = phrases.build_phrase(
-        rng, scene, rng.choice(scene.visible), rng.choices(kinds, weights)[0], rng.random() < 0.5
-    )
+    phrase = _phrase(rng, scene)
     flags = _flag_words(phrase.text, scene)
     weight = LM_WEIGHT_OF_TRUE_WORDS if phrase.is_true else 0.0
     spoken = [Word(text, weight, flag) for text, flag in zip(phrase.text.split(), flags, strict=True)]
     return [*spoken, Word("yes" if phrase.is_true else "no", 1.0)]
+
+
+def _phrase(rng: random.Random, scene: Scene) -> phrases.Phrase:
+    relation_possible = len(scene.visible) > 1
+    kinds, weights = phrases.PHENOMENA, (2, 2, 1, 2, 3 if relation_possible else 0)
+    return phrases.build_phrase(
+        rng, scene, rng.choice(scene.visible), rng.choices(kinds, weights)[0], rng.random() < 0.5
+    )
 
 
 def _flag_words(text: str, scene: Scene) -> list[bool | None]:
@@ -128,6 +148,18 @@ def _pick(rng: random.Random, scene: Scene) -> list[Word]:
     ]
     answer = [Word(letter, 1.0) for letter in right] or [Word("nothing", 1.0)]
     return [Word("which"), Word(wanted), *listed, Word("is"), *answer, Word("and", 1.0)]
+
+
+def _quiz(rng: random.Random, scene: Scene) -> list[Word]:
+    asked, right = [Word("which"), Word("yes")], []
+    for letter in "ABCDE"[: rng.randint(2, 5)]:
+        phrase = _phrase(rng, scene)
+        flags = _flag_words(phrase.text, scene)
+        asked += [Word(letter), Word(".")]
+        asked += [Word(text, 0.0, flag) for text, flag in zip(phrase.text.split(), flags, strict=True)]
+        right += [letter] if phrase.is_true else []
+    answer = [word for letter in right for word in (Word(",", 1.0), Word(letter, 1.0))]
+    return [*asked, Word("is"), *(answer[1:] or [Word("nothing", 1.0)]), Word(".", 1.0)]
 
 
 def _has(thing: Thing, wanted: str) -> bool:

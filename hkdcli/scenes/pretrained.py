@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,18 @@ if TYPE_CHECKING:
     from hkdcli.scenes.pretraining import Plan
 
 SHIPPED = Path(__file__).parent / "pretrained"
+STORY_FILE = "pretraining.json"
 CURVE_EVERY = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A part of a pretraining: plan, cost, and (step, language-model loss, flag loss) of each step."""
+
+    name: str
+    plan: Plan
+    cpu_seconds: int
+    curve: Sequence[tuple[int, float, float]]
 
 
 def model_folder(name: str) -> Path:
@@ -50,23 +61,23 @@ def build_shipped_processor() -> LlavaProcessor:
 def save_pretrained(
     model: LlavaForConditionalGeneration,
     processor: LlavaProcessor,
-    plan: Plan,
-    curve: Sequence[tuple[int, float, float]],
-    cpu_seconds: float,
+    story: Story,
     folder: Path,
+    *,
+    before: Path | None = None,
 ) -> None:
-    """Write a pretrained level as a model folder: float16 weights, processor, plan and curve.
+    """Write a level as a model folder: float16 weights, processor, and how it was pretrained.
 
     Args:
-        model: what `pretraining.pretrain` returned.
+        model: what was taught.
         processor: what `build_shipped_processor` returned.
-        plan: how it was pretrained.
-        curve: step, language-model loss and flag loss of every step; every 25th is kept.
-        cpu_seconds: what the pretraining cost.
+        story: how it was taught.
         folder: created if need be.
+        before: the folder whose model it was before, with its own story.
     """
     model.half().save_pretrained(folder)
     processor.save_pretrained(folder)
-    kept = [entry for entry in curve if entry[0] == 1 or entry[0] % CURVE_EVERY == 0]
-    story = {"plan": asdict(plan), "cpu_seconds": round(cpu_seconds), "curve": kept}
-    (folder / "pretraining.json").write_text(json.dumps(story) + "\n", encoding="utf-8")
+    stories = json.loads((before / STORY_FILE).read_text(encoding="utf-8")) if before else {}
+    curve = [entry for entry in story.curve if entry[0] == 1 or entry[0] % CURVE_EVERY == 0]
+    stories[story.name] = {"plan": asdict(story.plan), "cpu_seconds": story.cpu_seconds, "curve": curve}
+    (folder / STORY_FILE).write_text(json.dumps(stories) + "\n", encoding="utf-8")

@@ -1,4 +1,7 @@
-"""How the tiny VLMs of the embedded world were pretrained; the same plan and seed remake the same weights.
+"""How the tiny VLMs of the embedded world were pretrained; the same plans and seeds remake the same weights.
+
+First they learn to see, from random weights and lessons without quizzes; then, from the float16 weights that
+this left, to answer by letters, from lessons with quizzes.
 
 Dimension letters: B lessons, L tokens, W words with a loss.
 """
@@ -16,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
-from hkdcli.scenes.architecture import LETTERS, SHAPES, build_model, build_tokenizer, words
-from hkdcli.scenes.lessons import Lesson, build_lesson
+from hkdcli.scenes.architecture import LETTERS, build_tokenizer, words
+from hkdcli.scenes.lessons import Lesson
 from hkdcli.scenes.world import CELLS, IMAGE_PX, render_scene
 
 _IGNORED = -100
@@ -36,10 +39,15 @@ class Plan:
     lessons_seed: int = 1
 
 
-PLANS = {
+SEEING = {
     "large": Plan(steps=1500, lessons_per_step=48, learning_rate=2e-3),
-    "medium": Plan(steps=1800, lessons_per_step=64, learning_rate=2e-3),
+    "medium": Plan(steps=1200, lessons_per_step=64, learning_rate=2e-3),
     "small": Plan(steps=2000, lessons_per_step=64, learning_rate=3e-3),
+}
+ANSWERING = {
+    "large": Plan(steps=400, lessons_per_step=48, learning_rate=1e-3, lessons_seed=2),
+    "medium": Plan(steps=500, lessons_per_step=64, learning_rate=1e-3, lessons_seed=2),
+    "small": Plan(steps=1000, lessons_per_step=64, learning_rate=1.5e-3, lessons_seed=2),
 }
 
 
@@ -59,7 +67,7 @@ class LessonCollator:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._ids = {word: tokenizer.encode(f" {word}")[0] for word in (*words(), *LETTERS)}
-        self._ids[","] = tokenizer.encode(",")[0]
+        self._ids |= {mark: tokenizer.encode(mark)[0] for mark in ",."}
 
     def __call__(self, lessons: list[Lesson]) -> LessonBatch:
         """The tensors of one step, right-padded; pictures are scaled to -1 .. 1."""
@@ -85,33 +93,35 @@ class LessonCollator:
 
 
 def pretrain(
-    name: str, plan: Plan, on_step: Callable[[int, float, float], None], *, stop_after: int | None = None
-) -> LlavaForConditionalGeneration:
-    """Pretrain one size from random weights.
+    model: LlavaForConditionalGeneration,
+    plan: Plan,
+    build: Callable[[random.Random], Lesson],
+    on_step: Callable[[int, float, float], None],
+    *,
+    stop_after: int | None = None,
+) -> None:
+    """Teach a model lessons, in place.
 
     The loss is the weighted language-model loss on the words plus the cross-entropy of a linear head that
     tells from each word's state whether the line is still true; the head is dropped afterwards.
 
     Args:
-        name: a size of `architecture.SHAPES`.
+        model: what `build_model(name, plan.weights_seed)` returned, or a model that has learned to see.
         plan: how long, how large, how fast, from which seeds.
+        build: `build_lesson` or `build_quiz_lesson`.
         on_step: called after every step with its number (from 1), language-model loss and flag loss.
         stop_after: stop after this many steps of the plan, to compare the start of the curve.
-
-    Returns:
-        The model, in train mode.
     """
     collate = LessonCollator(build_tokenizer(()))
-    model = build_model(name, plan.weights_seed)
     model.train()
-    head = torch.nn.Linear(SHAPES[name].hidden, 2)
+    head = torch.nn.Linear(model.config.text_config.hidden_size, 2)
     optimizers = _build_optimizers(model, head, plan.learning_rate)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(o, partial(_compute_rate, steps=plan.steps)) for o in optimizers
     ]
     rng = random.Random(plan.lessons_seed)
     for step in range(1, 1 + (stop_after or plan.steps)):
-        batch = collate([build_lesson(rng) for _ in range(plan.lessons_per_step)])
+        batch = collate([build(rng) for _ in range(plan.lessons_per_step)])
         lm_loss, flag_loss = compute_losses(model, head, batch)
         for optimizer in optimizers:
             optimizer.zero_grad()
@@ -121,7 +131,6 @@ def pretrain(
             optimizer.step()
             schedule.step()
         on_step(step, lm_loss.item(), flag_loss.item())
-    return model
 
 
 def compute_losses(
