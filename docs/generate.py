@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the command line, docs/recipes.md from the schema, README's tree from the docstrings.
+"""Write docs/cli.md from the app, docs/recipes.md from the schema, README's file tree from the docstrings.
 
 python docs/generate.py            write all three
 python docs/generate.py --check    exit 1 when either is stale

@@ -140,16 +140,14 @@ def _count_things(phenomenon: phrases.Phenomenon) -> int:
 def _build_factuality(rng: random.Random, split: Split, name: str) -> SceneRecord:
     verdict = rng.choice(VERDICTS)
     scene, claim, context = _build_claim(rng, split, verdict)
-    shown = list(VERDICTS)
-    rng.shuffle(shown)
-    choices = tuple(Choice(letter, text) for letter, text in zip(_LETTERS, shown, strict=False))
+    choices = tuple(Choice(letter, text) for letter, text in zip(_LETTERS, VERDICTS, strict=False))
     example = Example(
         id=f"f-{name}",
         task="factuality",
         image=f"f-{name}.png",
         question=FACTUALITY_QUESTION,
         choices=choices,
-        answer=frozenset({_LETTERS[shown.index(verdict)]}),
+        answer=frozenset({_LETTERS[VERDICTS.index(verdict)]}),
         claim=claim,
         context=context,
         extra={"meta": {"verdict": verdict}},
