@@ -12,8 +12,6 @@ from hkdcli.evaluation.metrics import Metrics, evaluate_predictions, read_predic
 from hkdcli.inference.predict import predict
 from hkdcli.inference.scoring import Scorer
 
-SHOWN = ("micro_f1", "hallucinated_f1", "exact_match")
-
 
 def score_levels(stage: Stage, levels: Sequence[TrainedLevel]) -> list[dict[str, Any]]:
     """Predict and score the test split with every level; keep predictions and metrics in the run.
@@ -33,10 +31,17 @@ def score_levels(stage: Stage, levels: Sequence[TrainedLevel]) -> list[dict[str,
         stage.reporter.note(f"scoring {level.name} on {len(data.examples)} held-out records")
         metrics = _score_level(stage, level, data)
         if not rows:
-            rows.append({"level": "constant answer", "micro_f1": metrics.metrics["constant_micro_f1"]})
-        tasks = {f"{name}_micro_f1": task.metrics["micro_f1"] for name, task in metrics.tasks.items()}
-        rows.append({"level": level.name, **{name: metrics.metrics.get(name) for name in SHOWN}, **tasks})
+            rows.append(_list_figures("constant answer", metrics, ("constant_micro_f1",)))
+        rows.append(_list_figures(level.name, metrics, ("micro_f1", "hallucinated_f1", "exact_match")))
     return rows
+
+
+def _list_figures(name: str, metrics: Metrics, wanted: Sequence[str]) -> dict[str, Any]:
+    """One row: the first wanted figure over all records and per task, the others over all records."""
+    first, *others = wanted
+    overall = {"micro_f1": metrics.metrics[first]} | {other: metrics.metrics[other] for other in others}
+    tasks = {f"{task}_micro_f1": found.metrics[first] for task, found in metrics.tasks.items()}
+    return {"level": name, **overall, **tasks}
 
 
 def _score_level(stage: Stage, level: TrainedLevel, data: Dataset) -> Metrics:

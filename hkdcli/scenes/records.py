@@ -2,7 +2,7 @@
 
 Text alone does not give the answer away. No two phrases of a caption speak of the same property of the same
 thing, so that none can contradict another. A claim has two halves about two cells, and whether the picture
-shows a cell, or a cloth covers it, is not in the text.
+shows a cell, or a cloth covers it, is not in the text. Verdicts stand in the challenge's order.
 """
 
 from __future__ import annotations
