@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-DEADLINE_S = 300  # generous: only a process that hangs takes this long
+DEADLINE_S = 900  # generous: only a process that hangs takes this long, however busy the machine
 ENVIRONMENT = {
     **os.environ,
     "OMP_NUM_THREADS": "1",
     "CUDA_VISIBLE_DEVICES": "",
     "HF_HUB_OFFLINE": "1",
+    "PYTHONFAULTHANDLER": "1",  # a process that hangs is ended by SIGABRT, and then says where it was
     # The package as this checkout has it, whatever folder the process is started in.
     "PYTHONPATH": str(Path(__file__).parents[2]),
 }
@@ -64,33 +67,47 @@ def interrupt(
     Returns:
         Its return code as subprocess gives it (negative: ended by that signal), and its stderr.
     """
-    with (
-        (folder / "stderr.txt").open("w+") as said,
-        subprocess.Popen(
+    said = folder / "stderr.txt"
+    with said.open("w") as file, heed_interrupts():
+        process = subprocess.Popen(
             [sys.executable, "-m", "hkdcli", *map(str, arguments)],
             cwd=folder,
             env=ENVIRONMENT,
             stdout=subprocess.DEVNULL,
-            stderr=said,
-        ) as process,
-    ):
-        try:
-            wait_until(lambda: process.poll() is not None or when())
-            assert process.poll() is None, f"ended before the signal\n{(folder / 'stderr.txt').read_text()}"
-            time.sleep(delay_s)  # no synchronisation: which moment of the work is hit is meant to vary
-            process.send_signal(number)
-            process.wait(DEADLINE_S)
-        finally:
-            process.kill()
-        said.seek(0)
-        return process.returncode, said.read()
+            stderr=file,
+        )
+    try:
+        wait_until(lambda: process.poll() is not None or when())
+        assert process.poll() is None, f"ended before the signal\n{said.read_text()}"
+        time.sleep(delay_s)  # no synchronisation: which moment of the work is hit is meant to vary
+        process.send_signal(number)
+        wait_until(lambda: process.poll() is not None)
+    except TimeoutError as error:
+        process.send_signal(signal.SIGABRT)
+        process.wait()
+        raise AssertionError(f"hangs\n{said.read_text()}") from error
+    finally:
+        process.kill()
+        process.wait()
+    return process.returncode, said.read_text()
+
+
+@contextmanager
+def heed_interrupts() -> Iterator[None]:
+    """Let processes that are started here heed SIGINT even where ours ignores it, as in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    """Poll until `holds()`, or fail at the deadline."""
+    """Poll until `holds()`; TimeoutError at the deadline."""
     deadline = time.monotonic() + DEADLINE_S
     while not holds():
-        assert time.monotonic() < deadline, "waited too long"
+        if time.monotonic() > deadline:
+            raise TimeoutError
         time.sleep(0.002)
 
 
