@@ -72,6 +72,21 @@ def instruct(
     _teach("answering", plan, load, build_quiz_lesson, out, before=model)
 
 
+@app.command()
+def ship(
+    adapter: Annotated[Path, typer.Argument(help="Adapter folder, as runs/scenes-apex/student.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+) -> None:
+    """Write a tuned adapter in float16, without the processor, which its base has."""
+    from safetensors.torch import load_file, save_file
+
+    out.mkdir(parents=True, exist_ok=True)
+    weights = load_file(adapter / "adapter_model.safetensors")
+    save_file({name: tensor.half() for name, tensor in weights.items()}, out / "adapter_model.safetensors")
+    for name in ("adapter_config.json", "base.json"):
+        (out / name).write_bytes((adapter / name).read_bytes())
+
+
 def _teach(
     story: str,
     plan: Plan,
