@@ -146,7 +146,7 @@ def test_text_alone_stays_near_the_constant_answer():
             others = [word for other in said if other is not choice for word in other.text.split()]
             repeated = {f"repeated {len(own)}": float(sum(word in own for word in others))}
             form = {f"{len(own)} {len(said)}": 1.0}
-            features.append({word: 1.0 for word in own} | repeated | form)
+            features.append(dict.fromkeys(own, 1.0) | repeated | form)
             labels.append(choice.id in (example.answer or ()))
     x, y = DictVectorizer(sparse=False).fit_transform(features), np.array(labels)
     half = len(y) // 2
