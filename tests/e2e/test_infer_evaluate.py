@@ -153,7 +153,7 @@ def test_c12_a_reader_that_leaves_is_no_error(
         timeout=DEADLINE_S,
     )
     assert len(done.stdout.splitlines()) == 1
-    assert done.stderr == ""
+    assert "Traceback" not in done.stderr and "Broken pipe" not in done.stderr
 
 
 @pytest.mark.slow
