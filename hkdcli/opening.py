@@ -67,7 +67,11 @@ def open_data(options: DataOptions, reporter: Reporter) -> Dataset:
         )
     for warning in dataset.warnings:
         reporter.warn(warning)
-    return replace(dataset, examples=dataset.examples[: options.limit])
+    if options.limit is None:
+        return dataset
+    examples = dataset.examples[: options.limit]
+    # Unreadable records have no place in the order: they count only where the readable ones are too few.
+    return replace(dataset, examples=examples, bad_rows=dataset.bad_rows[: options.limit - len(examples)])
 
 
 def open_splits(data: Data, reporter: Reporter) -> dict[str, Dataset]:
