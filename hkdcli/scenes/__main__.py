@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from hkdcli.scenes.lessons import Lesson
     from hkdcli.scenes.pretraining import Plan
+
+Size = Literal["large", "medium", "small"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 
@@ -38,7 +40,7 @@ def write(
 
 @app.command()
 def pretrain(
-    name: Annotated[str, typer.Argument(help="large, medium or small.")],
+    name: Annotated[Size, typer.Argument(help="Which size.")],
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
 ) -> None:
     """Teach one size to see, from random weights, on one thread (large: about half an hour)."""
@@ -52,7 +54,7 @@ def pretrain(
 
 @app.command()
 def instruct(
-    name: Annotated[str, typer.Argument(help="large, medium or small.")],
+    name: Annotated[Size, typer.Argument(help="Which size.")],
     model: Annotated[Path, typer.Option(help="Model folder that `pretrain` wrote.")],
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
 ) -> None:
