@@ -22,12 +22,6 @@ PHENOMENA = {"object", "colour", "size", "position", "relation"}
 MAX_SHIPPED_BYTES = 15_000_000
 
 
-def needs(*names: str) -> pytest.MarkDecorator:
-    absent = [name for name in names if not (SHIPPED / name).is_dir()]
-    return pytest.mark.skipif(bool(absent), reason=f"this checkout has no scenes:{', scenes:'.join(absent)}")
-
-
-@needs("small")
 def test_a_shipped_model_answers(tmp_path: Path) -> None:
     out = tmp_path / "p.jsonl"
     counts = run_json("infer", "scenes:small", "scenes:test", "--limit", "16", "--out", out, folder=tmp_path)
@@ -37,14 +31,13 @@ def test_a_shipped_model_answers(tmp_path: Path) -> None:
     assert len({tuple(row["prediction"]) for row in rows}) > 1
 
 
-@needs("large", "medium", "small", "large-tuned")
 def test_what_is_shipped_is_small() -> None:
     files = [path for path in SHIPPED.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= MAX_SHIPPED_BYTES
     assert not [path.name for path in files if path.suffix in {".bin", ".pt", ".pth", ".pkl"}]
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=needs(name)) for name in SEEING])
+@pytest.mark.parametrize("name", list(SEEING))
 def test_the_plans_in_the_code_are_those_that_were_followed(name: str) -> None:
     stories = read_stories(name)
     assert set(stories) == {"seeing", "answering"}
@@ -53,7 +46,6 @@ def test_the_plans_in_the_code_are_those_that_were_followed(name: str) -> None:
         assert [entry[0] for entry in stories[story]["curve"]] == [1, *range(25, plan.steps + 1, 25)]
 
 
-@needs("small")
 @pytest.mark.slow
 def test_a_short_remake_is_on_the_same_curve() -> None:
     """The first 50 steps from random weights; the later story begins where this one ends."""
@@ -103,7 +95,6 @@ def answer(run: Path, level: str, folder: Path, *options: str) -> Any:
     return run_json("evaluate", out, "scenes:test", folder=folder)
 
 
-@needs("large", "medium", "small", "large-tuned")
 @pytest.mark.slow
 def test_quickstart_beats_the_best_constant_answer(quickstart: Path, tmp_path: Path) -> None:
     scores = json.loads((quickstart.parent / "scores.json").read_text())
@@ -113,7 +104,6 @@ def test_quickstart_beats_the_best_constant_answer(quickstart: Path, tmp_path: P
     assert metrics["micro_f1"] >= metrics["constant_micro_f1"] + MARGIN
 
 
-@needs("large", "medium", "small", "large-tuned")
 @pytest.mark.slow
 def test_the_shipped_apex_is_good_in_every_phenomenon(quickstart: Path, tmp_path: Path) -> None:
     document = answer(quickstart, "large", tmp_path)
