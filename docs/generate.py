@@ -40,7 +40,7 @@ REPEATED = {"data.dev": "data.train", "data.test": "data.train", "pyramid[].trai
 HOW_TO = """
 # Recipes
 
-Generated from `hkdcli/recipe.py` by `docs/generate.py`; do not edit.
+Generated from `hkdcli/recipe.py` and `hkdcli/recipe_blocks.py` by `docs/generate.py`; do not edit.
 
 A recipe is one YAML file that says everything about a run: the data, the pyramid of models, what a level
 learns from those above it, and how it is trained. A field that is left out has the default below. A feature

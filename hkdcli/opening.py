@@ -12,7 +12,7 @@ from hkdcli.reporter import Reporter
 
 if TYPE_CHECKING:
     from hkdcli.data.datasets import Dataset
-    from hkdcli.recipe import Data, DataSource, Quantization
+    from hkdcli.recipe_blocks import Data, DataSource, Quantization
 
 SCENES = "scenes:"
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from recipe_texts import TEXT, build, message, problems
 
 from hkdcli.errors import HkdError, RecipeError, UsageError
-from hkdcli.recipe import Lora, LoraTuning, Recipe, Train
+from hkdcli.recipe import Recipe
+from hkdcli.recipe_blocks import Lora, LoraTuning, Train
 from hkdcli.recipe_file import build_recipe, build_schema, iterate_fields, read_recipe, render_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
