@@ -3,19 +3,20 @@
 Dimension letters:
     N  scored positions (answer tokens of a micro-batch, or its examples)
     V  columns compared: the shared vocabulary, or the choices of an example
+    k  columns kept of V: the teacher's most probable ones
     A  answer positions of a micro-batch
     B  examples of a micro-batch
     n  choices of the example that has most of them
 
 Everything is computed in float32 whatever comes in: a mixture of bfloat16 log-probabilities can make a
 Jensen-Shannon divergence negative. Callers select positions first, so the upcast touches few rows.
-p is always the teacher and q the student, both after division of the logits by the temperature T; every
-divergence is multiplied by T^2 so that its gradient keeps its size when T changes (arXiv 1503.02531).
+p is always the teacher and q the student, both after division of the logits by the temperature T.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
@@ -66,111 +67,64 @@ def cross_entropy(student_logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(student_logits.float(), targets, reduction="none")
 
 
-def forward_kl(
-    teacher_logits: Tensor, student_logits: Tensor, temperature: float = 1.0, mask: Tensor | None = None
-) -> Tensor:
-    """T^2 * KL(p || q) = T^2 * sum_v p_v (log p_v - log q_v).
-
-    Args:
-        teacher_logits: [N, V].
-        student_logits: [N, V].
-        temperature: T > 0.
-        mask: [N, V], True where a column takes part; None means everywhere.
-
-    Returns:
-        [N], float32, >= 0; 0 on equal logits and on rows where nothing takes part. Differing shapes and
-        a temperature <= 0 are a ValueError.
-    """
-    log_p, log_q = _log_softmax_pair(teacher_logits, student_logits, temperature, mask)
-    return _kl(log_p, log_q) * temperature**2
+def forward_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) = sum_v p_v (log p_v - log q_v): [N, V] and [N, V] -> [N], >= 0."""
+    # Rounding may leave -1e-8 for 0, hence the clamp.
+    return (log_p.exp() * (log_p - log_q)).sum(dim=-1).clamp(min=0.0)
 
 
-def reverse_kl(
-    teacher_logits: Tensor, student_logits: Tensor, temperature: float = 1.0, mask: Tensor | None = None
-) -> Tensor:
-    """T^2 * KL(q || p): the student is drawn to one mode of the teacher.
-
-    Args:
-        teacher_logits: [N, V].
-        student_logits: [N, V].
-        temperature: T > 0.
-        mask: [N, V], True where a column takes part; None means everywhere.
-
-    Returns:
-        [N], float32, >= 0. Differing shapes and a temperature <= 0 are a ValueError.
-    """
-    log_p, log_q = _log_softmax_pair(teacher_logits, student_logits, temperature, mask)
-    return _kl(log_q, log_p) * temperature**2
+def reverse_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(q || p), which draws the student to one mode of the teacher: [N, V] and [N, V] -> [N], >= 0."""
+    return forward_kl(log_q, log_p)
 
 
-def jsd(
-    teacher_logits: Tensor,
-    student_logits: Tensor,
-    temperature: float = 1.0,
-    mask: Tensor | None = None,
-    *,
-    beta: float = 0.5,
-) -> Tensor:
-    """T^2 * [beta KL(p || m) + (1 - beta) KL(q || m)] with m = beta p + (1 - beta) q.
+def jsd(log_p: Tensor, log_q: Tensor, beta: float) -> Tensor:
+    """JSD_beta = beta KL(p || m) + (1 - beta) KL(q || m) with m = beta p + (1 - beta) q: bounded.
 
     The generalised Jensen-Shannon divergence of GKD (arXiv 2306.13649). It vanishes at both ends, where
     its direction is that of the forward and the reverse KL (JSD / beta -> KL(p || q) as beta -> 0); so,
     as there, beta = 0 and beta = 1 mean those two themselves.
 
     Args:
-        teacher_logits: [N, V].
-        student_logits: [N, V].
-        temperature: T > 0.
-        mask: [N, V], True where a column takes part; None means everywhere.
+        log_p: log-probabilities of the teacher, [N, V].
+        log_q: log-probabilities of the student, [N, V].
         beta: weight of the teacher in the mixture, in [0, 1].
 
     Returns:
-        [N], float32, >= 0.
+        [N], >= 0.
 
     Raises:
-        ValueError: on differing shapes, a temperature <= 0 or a beta outside [0, 1].
+        ValueError: on a beta outside [0, 1].
     """
     if not 0.0 <= beta <= 1.0:
         raise ValueError(f"beta must lie in [0, 1], not {beta}")
-    log_p, log_q = _log_softmax_pair(teacher_logits, student_logits, temperature, mask)
-    if beta == 0.0:
-        return _kl(log_p, log_q) * temperature**2
-    if beta == 1.0:
-        return _kl(log_q, log_p) * temperature**2
-    log_m = torch.logaddexp(log_p + math.log(beta), log_q + math.log1p(-beta))
-    return (beta * _kl(log_p, log_m) + (1.0 - beta) * _kl(log_q, log_m)) * temperature**2
+    if beta in (0.0, 1.0):
+        return forward_kl(log_p, log_q) if beta == 0.0 else reverse_kl(log_p, log_q)
+    log_m = _mix(log_p, log_q, beta)
+    return beta * forward_kl(log_p, log_m) + (1.0 - beta) * forward_kl(log_q, log_m)
 
 
-def skew_kl(
-    teacher_logits: Tensor,
-    student_logits: Tensor,
-    temperature: float = 1.0,
-    mask: Tensor | None = None,
-    *,
-    beta: float = 0.1,
-) -> Tensor:
-    """T^2 * KL(p || beta p + (1 - beta) q): a forward KL that stays finite (DistiLLM, arXiv 2402.03898).
+def skew_kl(log_p: Tensor, log_q: Tensor, beta: float) -> Tensor:
+    """KL(p || beta p + (1 - beta) q): a forward KL that stays finite (DistiLLM, arXiv 2402.03898).
 
     Args:
-        teacher_logits: [N, V].
-        student_logits: [N, V].
-        temperature: T > 0.
-        mask: [N, V], True where a column takes part; None means everywhere.
+        log_p: log-probabilities of the teacher, [N, V].
+        log_q: log-probabilities of the student, [N, V].
         beta: share of the teacher in the mixture, in [0, 1); 0 is the forward KL.
 
     Returns:
-        [N], float32, >= 0.
+        [N], >= 0.
 
     Raises:
-        ValueError: on differing shapes, a temperature <= 0 or a beta outside [0, 1).
+        ValueError: on a beta outside [0, 1).
     """
     if not 0.0 <= beta < 1.0:
         raise ValueError(f"the beta of skew_kl must lie in [0, 1), not {beta}")
-    log_p, log_q = _log_softmax_pair(teacher_logits, student_logits, temperature, mask)
-    if beta == 0.0:
-        return _kl(log_p, log_q) * temperature**2
-    log_m = torch.logaddexp(log_p + math.log(beta), log_q + math.log1p(-beta))
-    return _kl(log_p, log_m) * temperature**2
+    return forward_kl(log_p, log_q if beta == 0.0 else _mix(log_p, log_q, beta))
+
+
+_PLAIN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"forward_kl": forward_kl, "reverse_kl": reverse_kl}
+_MIXED: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"jsd": jsd, "skew_kl": skew_kl}
 
 
 def compute_divergence(
@@ -181,8 +135,18 @@ def compute_divergence(
     mask: Tensor | None = None,
     *,
     beta: float | None = None,
+    top_k: int | None = None,
+    scale_by_temperature: bool = True,
 ) -> Tensor:
-    """The divergence called `name`; see the function of that name.
+    """T^2 * D(p, q) with p = softmax(teacher / T), q = softmax(student / T); D is the function called `name`.
+
+    With `top_k`, D compares k + 1 columns: the teacher's k most probable ones, K, as they are, and one
+    with all the remaining mass of each side,
+
+        p~ = (p_v for v in K, sum_{v not in K} p_v)        q~ = (q_v for v in K, sum_{v not in K} q_v)
+
+    so that a student whose mass lies outside K still pays for it. Merging columns can only lower D
+    (data-processing inequality); what it no longer sees is how the mass is spread outside K.
 
     Args:
         name: forward_kl, reverse_kl, jsd or skew_kl.
@@ -191,24 +155,37 @@ def compute_divergence(
         temperature: T > 0.
         mask: [N, V], True where a column takes part; None means everywhere.
         beta: share of the teacher in the mixture of jsd and skew_kl; None with the others.
+        top_k: k >= 1; None, or k >= V, compares all columns.
+        scale_by_temperature: whether to multiply by T^2, so that the gradient keeps its size when T
+            changes (arXiv 1503.02531).
 
     Returns:
-        [N], float32, >= 0.
+        [N], float32, >= 0; 0 up to rounding on equal logits and on rows where nothing takes part.
 
     Raises:
-        ValueError: on an unknown name, a beta that is missing or has no meaning, and as the function does.
+        ValueError: on differing shapes, an unknown name, a temperature <= 0, a top_k < 1, or a beta that
+            is missing, has no meaning or lies outside the function's range.
     """
-    if (beta is None) == (name in ("jsd", "skew_kl")):
+    if teacher_logits.shape != student_logits.shape:
+        raise ValueError(
+            f"teacher logits {tuple(teacher_logits.shape)} and student logits {tuple(student_logits.shape)} "
+            "differ in shape; cut both to the shared vocabulary first"
+        )
+    if not temperature > 0.0:
+        raise ValueError(f"temperature must be > 0, not {temperature}")
+    pair = [_scale(logits, temperature, mask) for logits in (teacher_logits, student_logits)]
+    if top_k is not None:
+        pair = _merge_tail(pair, top_k)
+    log_p, log_q = (torch.log_softmax(scores, dim=-1) for scores in pair)
+    if beta is None and name in _PLAIN:
+        rows = _PLAIN[name](log_p, log_q)
+    elif beta is not None and name in _MIXED:
+        rows = _MIXED[name](log_p, log_q, beta)
+    elif name in get_args(DivergenceName):
         raise ValueError(f"{name} " + ("needs a beta" if beta is None else "has no beta"))
-    if name == "forward_kl":
-        return forward_kl(teacher_logits, student_logits, temperature, mask)
-    if name == "reverse_kl":
-        return reverse_kl(teacher_logits, student_logits, temperature, mask)
-    if name == "jsd" and beta is not None:
-        return jsd(teacher_logits, student_logits, temperature, mask, beta=beta)
-    if name == "skew_kl" and beta is not None:
-        return skew_kl(teacher_logits, student_logits, temperature, mask, beta=beta)
-    raise ValueError(f"no divergence {name!r}; there are: {', '.join(get_args(DivergenceName))}")
+    else:
+        raise ValueError(f"no divergence {name!r}; there are: {', '.join(get_args(DivergenceName))}")
+    return rows * temperature**2 if scale_by_temperature else rows
 
 
 def choice_logits(logits: Tensor, first: Tensor, letter_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -227,35 +204,34 @@ def choice_logits(logits: Tensor, first: Tensor, letter_ids: Tensor) -> tuple[Te
     return chosen.masked_fill(~mask, 0.0), mask
 
 
-def _log_softmax_pair(
-    teacher_logits: Tensor, student_logits: Tensor, temperature: float, mask: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Check shapes and temperature; return log p and log q in float32, both [N, V]."""
-    if teacher_logits.shape != student_logits.shape:
-        raise ValueError(
-            f"teacher logits {tuple(teacher_logits.shape)} and student logits {tuple(student_logits.shape)} "
-            "differ in shape; cut both to the shared vocabulary first"
-        )
-    if not temperature > 0.0:
-        raise ValueError(f"temperature must be > 0, not {temperature}")
-    return (
-        _masked_log_softmax(teacher_logits.float() / temperature, mask),
-        _masked_log_softmax(student_logits.float() / temperature, mask),
-    )
-
-
-def _masked_log_softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
-    """Log-softmax over the columns that take part, [N, V]; hugely negative, but finite, elsewhere.
+def _scale(logits: Tensor, temperature: float, mask: Tensor | None) -> Tensor:
+    """Logits / T in float32, [N, V]; hugely negative, but finite, where a column takes no part.
 
     With -inf a masked column would give 0 * (inf - inf) = NaN, and NaN survives every later mask. With a
     finite floor its weight is exactly 0 and its difference is finite; and a row in which nothing takes
     part becomes uniform on both sides, so that its divergence is 0.
     """
-    if mask is not None:
-        scores = scores.masked_fill(~mask, _FLOOR)
-    return torch.log_softmax(scores, dim=-1)
+    scores = logits.float() / temperature
+    return scores if mask is None else torch.where(mask, scores, _FLOOR)
 
 
-def _kl(log_a: Tensor, log_b: Tensor) -> Tensor:
-    """KL(a || b) = sum_v a_v (log a_v - log b_v), [N]; rounding may leave -1e-8 for 0, hence the clamp."""
-    return (log_a.exp() * (log_a - log_b)).sum(dim=-1).clamp(min=0.0)
+def _merge_tail(pair: list[Tensor], top_k: int) -> list[Tensor]:
+    """Scores of (teacher, student), [N, V] each -> [N, k + 1]: the teacher's k columns and the tail.
+
+    The tail is the logsumexp of the remaining scores: 1 - sum of the kept probabilities would be mere
+    rounding where the teacher is certain.
+    """
+    if top_k < 1:
+        raise ValueError(f"top_k must be at least 1, not {top_k}")
+    if top_k >= pair[0].shape[-1]:
+        return pair
+    kept = pair[0].topk(top_k, dim=-1).indices
+    return [
+        torch.cat([s.gather(-1, kept), s.scatter(-1, kept, _FLOOR).logsumexp(-1, keepdim=True)], -1)
+        for s in pair
+    ]
+
+
+def _mix(log_p: Tensor, log_q: Tensor, beta: float) -> Tensor:
+    """log(beta p + (1 - beta) q) for 0 < beta < 1, [N, V]."""
+    return torch.logaddexp(log_p + math.log(beta), log_q + math.log1p(-beta))

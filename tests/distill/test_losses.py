@@ -23,7 +23,7 @@ BETA = {"jsd": 0.5, "skew_kl": 0.1}
 
 
 def divergence(name, *args, **kwargs):
-    return compute_divergence(name, *args, beta=BETA.get(name), **kwargs)
+    return compute_divergence(name, *args, **{"beta": BETA.get(name), **kwargs})
 
 
 def draw(seed, rows=5, columns=11, scale=3.0):
@@ -64,7 +64,7 @@ def test_divergences_equal_their_equations(name, temperature):
 def test_equal_logits_have_no_divergence(name):
     logits = draw(2, rows=64, columns=5000, scale=8.0)
     assert divergence(name, logits, logits.clone(), 2.0).abs().max() < 1e-6
-    assert forward_kl(logits, logits.clone()).abs().max() == 0.0
+    assert divergence("forward_kl", logits, logits.clone()).abs().max() == 0.0
 
 
 @settings(max_examples=60, deadline=None)
@@ -110,25 +110,25 @@ def test_a_shared_range_that_a_head_lacks_is_refused():
     with pytest.raises(ValueError, match="shared vocabulary of 12"):
         cut_to_shared(draw(0), draw(1, columns=20), 12)
     with pytest.raises(ValueError, match="differ in shape"):
-        forward_kl(draw(0), draw(1, columns=20))
+        divergence("forward_kl", draw(0), draw(1, columns=20))
 
 
 def test_jsd_ends_are_the_two_kls():
-    teacher, student = draw(7), draw(8)
-    assert torch.equal(jsd(teacher, student, 2.0, beta=0.0), forward_kl(teacher, student, 2.0))
-    assert torch.equal(jsd(teacher, student, 2.0, beta=1.0), reverse_kl(teacher, student, 2.0))
+    log_p, log_q = draw(7).log_softmax(-1), draw(8).log_softmax(-1)
+    assert torch.equal(jsd(log_p, log_q, 0.0), forward_kl(log_p, log_q))
+    assert torch.equal(jsd(log_p, log_q, 1.0), reverse_kl(log_p, log_q))
     # Near the ends the divergence vanishes in the direction of that KL.
-    near = jsd(teacher, student, beta=1e-4) / 1e-4
-    torch.testing.assert_close(near, forward_kl(teacher, student), rtol=2e-2, atol=1e-2)
-    assert torch.equal(skew_kl(teacher, student, beta=0.0), forward_kl(teacher, student))
+    near = jsd(log_p, log_q, 1e-4) / 1e-4
+    torch.testing.assert_close(near, forward_kl(log_p, log_q), rtol=2e-2, atol=1e-2)
+    assert torch.equal(skew_kl(log_p, log_q, 0.0), forward_kl(log_p, log_q))
 
 
 def test_jsd_is_bounded_where_kl_is_not():
-    teacher = torch.tensor([[100.0, -100.0]])
-    student = -teacher
-    assert jsd(teacher, student).item() == pytest.approx(math.log(2))
-    assert forward_kl(teacher, student).item() == pytest.approx(200.0)
-    assert skew_kl(teacher, student).item() == pytest.approx(-math.log(0.1), rel=1e-5)
+    log_p = torch.tensor([[100.0, -100.0]]).log_softmax(-1)
+    log_q = log_p.flip(-1)
+    assert jsd(log_p, log_q, 0.5).item() == pytest.approx(math.log(2))
+    assert forward_kl(log_p, log_q).item() == pytest.approx(200.0)
+    assert skew_kl(log_p, log_q, 0.1).item() == pytest.approx(-math.log(0.1), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -143,6 +143,88 @@ def test_temperature_reaches_the_loss_and_its_gradient(name):
         norms.append(student.grad.norm().item())
     assert abs(values[0] - values[1]) > 0.05 * values[0]
     assert 0.05 < norms[1] / norms[0] < 20  # T^2 keeps the gradient's size
+    unscaled = divergence(name, teacher, draw(10), 3.0, scale_by_temperature=False).sum()
+    assert unscaled.item() == pytest.approx(values[1] / 9.0)
+
+
+def lose_mass(rows=4, columns=50, k=4):
+    """A teacher that is sure of its first k tokens, and a student with 99.99 % of its mass elsewhere."""
+    teacher, student = draw(15, rows, columns, 0.3), draw(16, rows, columns, 0.3)
+    teacher[:, :k] += 8.0
+    student[:, k:] += math.log(9999) - student[:, k:].logsumexp(-1, keepdim=True)
+    student[:, :k] -= student[:, :k].logsumexp(-1, keepdim=True)
+    assert torch.allclose(student.softmax(-1)[:, k:].sum(-1), torch.tensor(0.9999))
+    return teacher, student
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mass_outside_the_top_k_costs_what_it_costs_the_whole(name):
+    """Peers renormalise within the top k: what the student wastes outside is then free."""
+    teacher, student = lose_mass()
+    dense, top = divergence(name, teacher, student), divergence(name, teacher, student, top_k=4)
+    assert (top >= 0.9 * dense).all() and (top <= dense + 1e-5).all()
+    # The teacher's columns alone, as peers compare them, see next to nothing of it.
+    assert (divergence(name, teacher[:, :4], student[:, :4]) < 0.05 * top).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    name=st.sampled_from(NAMES),
+    k=st.integers(1, 12),
+    scale=st.sampled_from([0.1, 3.0, 30.0]),
+    temperature=st.sampled_from([1.0, 2.0]),
+)
+def test_top_k_bounds_the_whole_from_below(seed, name, k, scale, temperature):
+    teacher, student = draw(seed, scale=scale), draw(seed + 1, scale=scale).requires_grad_()
+    whole = divergence(name, teacher, student, temperature)
+    found = divergence(name, teacher, student, temperature, top_k=k)
+    assert (found <= whole * (1 + 1e-4) + 1e-5).all() and (found >= 0).all()
+    if k >= 10:  # a tail of one column is that column; more than there are is all of them
+        torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-5)
+    found.sum().backward()
+    assert torch.isfinite(student.grad).all()
+    assert (divergence(name, teacher, teacher + 3.0, temperature, top_k=k) < 1e-5).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_top_k_is_the_written_equation_in_float32(name):
+    teacher, student = draw(17, columns=30).bfloat16(), draw(18, columns=30).bfloat16()
+    merged = []
+    for logits in (teacher, student):
+        probabilities = (logits.double() / 2.0).softmax(-1)
+        kept = teacher.float().topk(3).indices
+        rest = probabilities.scatter(-1, kept, 0.0).sum(-1, keepdim=True)
+        merged.append(torch.cat([probabilities.gather(-1, kept), rest], -1).log())
+    found = divergence(name, teacher, student, 2.0, top_k=3)
+    assert found.dtype == torch.float32
+    expected = reference(name, 2.0 * merged[0], 2.0 * merged[1], 2.0)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_tail_of_a_certain_teacher_is_no_rounding():
+    """1 - sum of the kept probabilities is 0 in float32 here: its logarithm would be infinite."""
+    teacher, student = torch.zeros(1, 100), torch.zeros(1, 100, requires_grad=True)
+    teacher[0, 0] = 60.0
+    forward = divergence("forward_kl", teacher, student, top_k=1)
+    assert forward.item() == pytest.approx(math.log(100), rel=1e-5)
+    reverse = divergence("reverse_kl", teacher, student, top_k=1)
+    assert reverse.item() == pytest.approx(0.99 * 60.0 - math.log(100), rel=1e-4)
+    reverse.backward()
+    assert torch.isfinite(student.grad).all() and (student.grad != 0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("top_k", [2, 5, 6])
+def test_top_k_sees_the_columns_of_its_mask_alone(name, top_k):
+    teacher, student = draw(19, 2, 7), draw(20, 2, 7).requires_grad_()
+    mask = torch.tensor([[True] * 4 + [False] * 3, [False] * 7])
+    found = divergence(name, teacher, student, mask=mask, top_k=top_k)
+    expected = divergence(name, teacher[:1, :4], student[:1, :4], top_k=top_k)
+    torch.testing.assert_close(found[:1], expected, rtol=1e-5, atol=1e-6)
+    found.sum().backward()
+    assert found[1] < 1e-6 and (student.grad[1] == 0).all()
+    assert torch.isfinite(student.grad).all() and (student.grad[0, 4:] == 0).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -158,12 +240,14 @@ def test_masked_columns_take_no_part(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_row_without_columns_and_a_batch_without_rows_give_zero(name):
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_a_row_without_columns_and_a_batch_without_rows_give_zero(name, top_k):
     teacher, student = draw(13, 1, 6), draw(14, 1, 6).requires_grad_()
-    divergence(name, teacher, student, mask=torch.zeros(1, 6, dtype=torch.bool)).sum().backward()
+    nowhere = torch.zeros(1, 6, dtype=torch.bool)
+    divergence(name, teacher, student, mask=nowhere, top_k=top_k).sum().backward()
     assert (student.grad == 0).all()
     nothing = student[:0]
-    loss = divergence(name, teacher[:0], nothing).sum()
+    loss = divergence(name, teacher[:0], nothing, top_k=top_k).sum()
     loss = loss + cross_entropy(nothing, torch.zeros(0, dtype=torch.long)).sum()
     student.grad = None
     loss.backward()
@@ -180,10 +264,11 @@ def test_choice_logits_are_those_of_the_letters_at_the_first_answer_token():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda a: forward_kl(a, a, 0.0), "temperature"),
-        (lambda a: forward_kl(a, a, math.nan), "temperature"),
-        (lambda a: jsd(a, a, beta=1.5), "beta"),
-        (lambda a: skew_kl(a, a, beta=1.0), "beta of skew_kl"),
+        (lambda a: divergence("forward_kl", a, a, 0.0), "temperature"),
+        (lambda a: divergence("forward_kl", a, a, math.nan), "temperature"),
+        (lambda a: divergence("forward_kl", a, a, top_k=0), "top_k must be at least 1"),
+        (lambda a: divergence("jsd", a, a, beta=1.5), "beta must lie"),
+        (lambda a: divergence("skew_kl", a, a, beta=1.0), "beta of skew_kl"),
         (lambda a: compute_divergence("kl", a, a), "there are: forward_kl"),
         (lambda a: compute_divergence("jsd", a, a), "needs a beta"),
         (lambda a: compute_divergence("forward_kl", a, a, beta=0.5), "has no beta"),
