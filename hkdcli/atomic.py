@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,17 +59,18 @@ def disk_errors(path: Path) -> Iterator[None]:
     Raises:
         MachineLimitError: The disk, the quota or the largest file size is reached.
         SetupError: The place cannot be written to.
-        OSError: Anything else.
+        Exception: Anything else, as it came.
     """
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    except Exception as error:
+        number = _find_errno(error)
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise MachineLimitError(
                 f"{path}: no space left to write", hint="Free some space, then --resume."
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise SetupError(f"{path}: cannot be written: {error.strerror}") from error
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise SetupError(f"{path}: cannot be written: {os.strerror(number)}") from error
         raise
 
 
@@ -79,3 +81,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _find_errno(error: Exception) -> int | None:
+    """What the system said: libraries in Rust (safetensors) wrap it in an exception of their own."""
+    if isinstance(error, OSError):
+        return error.errno
+    said = re.search(r"\(os error (\d+)\)", str(error))
+    return int(said.group(1)) if said else None

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,23 @@ from hkdcli.atomic import disk_errors, sync_folder, write_atomic, write_json
 
 
 def publish_checkpoint(
-    folder: Path, step: int, write: Callable[[Path], None], *, keep: int | None = None
+    folder: Path,
+    step: int,
+    write: Callable[[Path], None],
+    *,
+    keep: int | None = None,
+    spare: Collection[int] = (),
 ) -> Path:
     """Write a checkpoint aside, then let it appear as a whole, then rotate.
+
+    When writing fails, what was written of it is removed, and every other checkpoint stays as it was.
 
     Args:
         folder: The checkpoints of one level, inside a run folder.
         step: The optimizer step it was taken after.
         write: Writes every file of the checkpoint into the folder it is given.
         keep: How many of this run's checkpoints stay; null keeps all. Those of another run stay.
+        spare: Steps whose checkpoints stay in any case.
 
     Returns:
         The checkpoint's folder.
@@ -39,15 +47,13 @@ def publish_checkpoint(
         for leftover in folder.glob(".tmp-*"):
             shutil.rmtree(leftover)
         temporary = folder / f".tmp-{target.name}"
-        temporary.mkdir()
-        write(temporary)
-        _seal(temporary, {"step": step, "run_id": run_id})
+        _fill(temporary, write, {"step": step, "run_id": run_id})
         _make_way(target, run_id)
         temporary.rename(target)
         sync_folder(folder)
     write_atomic(folder / "LATEST", f"{target.name}\n".encode())
     if keep is not None:
-        _rotate(folder, keep, run_id)
+        _rotate(folder, step, keep, spare)
     return target
 
 
@@ -63,12 +69,11 @@ def publish_folder(target: Path, write: Callable[[Path], None]) -> Path:
     """
     temporary = target.with_name(f".tmp-{target.name}")
     with disk_errors(target):
-        for leftover in (temporary, target):
-            if leftover.exists():
-                shutil.rmtree(leftover)
-        temporary.mkdir(parents=True)
-        write(temporary)
-        _seal(temporary, {"run_id": find_run_id(target.parent)})
+        if temporary.exists():
+            shutil.rmtree(temporary)
+        _fill(temporary, write, {"run_id": find_run_id(target.parent)})
+        if target.exists():
+            shutil.rmtree(target)
         temporary.rename(target)
         sync_folder(target.parent)
     return target
@@ -86,6 +91,32 @@ def find_latest_checkpoint(folder: Path) -> Path | None:
     run_id = find_run_id(folder)
     newest_first = sorted(_list_own(folder, run_id), key=lambda found: found[0], reverse=True)
     return next((path for _, path in newest_first if is_complete(path)), None)
+
+
+def find_checkpoint(folder: Path, step: int) -> Path | None:
+    """Find this run's checkpoint of a step, provided that it is complete.
+
+    Args:
+        folder: The checkpoints of one level.
+        step: The optimizer step it was taken after.
+
+    Returns:
+        The checkpoint's folder, or null where there is none.
+    """
+    own = dict(_list_own(folder, find_run_id(folder)))
+    return own[step] if step in own and is_complete(own[step]) else None
+
+
+def count_checkpoints(folder: Path) -> int:
+    """Count the checkpoints that this run has in a folder, whole or damaged.
+
+    Args:
+        folder: The checkpoints of one level.
+
+    Returns:
+        How many.
+    """
+    return len(_list_own(folder, find_run_id(folder)))
 
 
 def is_complete(folder: Path) -> bool:
@@ -123,6 +154,17 @@ def find_run_id(folder: Path) -> str:
     return ""
 
 
+def _fill(folder: Path, write: Callable[[Path], None], facts: dict[str, Any]) -> None:
+    """Make a folder, write and seal it; when that fails, free the space that it took."""
+    folder.mkdir(parents=True)
+    try:
+        write(folder)
+        _seal(folder, facts)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def _seal(folder: Path, facts: dict[str, Any]) -> None:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     for name in names:
@@ -155,10 +197,14 @@ def _make_way(target: Path, run_id: str) -> None:
         shutil.rmtree(target)
 
 
-def _rotate(folder: Path, keep: int, run_id: str) -> None:
-    for _, path in sorted(_list_own(folder, run_id))[:-keep]:
-        (path / "MANIFEST.json").unlink()  # first: a half-deleted checkpoint must not look whole
-        shutil.rmtree(path)
+def _rotate(folder: Path, newest: int, keep: int, spare: Collection[int]) -> None:
+    """Delete all but the `keep` newest; one past `newest` is damaged, for the run did not go on from it."""
+    own = sorted(_list_own(folder, find_run_id(folder)))
+    kept = {*[step for step, _ in own if step <= newest][-keep:], *spare}
+    for step, path in own:
+        if step not in kept:
+            (path / "MANIFEST.json").unlink()  # first: a half-deleted checkpoint must not look whole
+            shutil.rmtree(path)
 
 
 def _hash_file(path: Path) -> str:

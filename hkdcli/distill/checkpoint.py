@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -23,10 +23,21 @@ from hkdcli.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a training has come: optimizer steps done, and seconds spent on them by all its processes."""
+    """How far a training has come, and its best evaluation: all that progress.json holds.
+
+    Attributes:
+        step: optimizer steps done.
+        seconds: spent on them, by all the processes that it took.
+        best_step: the step with the highest micro-F1 on dev, the first of equals; None: none yet.
+        best_dev_micro_f1: reached there.
+        evaluations_since: evaluations in a row, since that one, that were no better.
+    """
 
     step: int = 0
     seconds: float = 0.0
+    best_step: int | None = None
+    best_dev_micro_f1: float | None = None
+    evaluations_since: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +87,7 @@ def write_training(folder: Path, state: TrainingState, progress: Progress) -> No
     save_file(_to_cpu(collect_weights(state.modules)), folder / "weights.safetensors")
     save_file(_to_cpu(_collect_optimizer(state)), folder / "optimizer.safetensors")
     save_file(_collect_random(), folder / "random.safetensors")
-    (folder / "progress.json").write_text(
-        json.dumps({"step": progress.step, "seconds": progress.seconds}) + "\n", encoding="utf-8"
-    )
+    (folder / "progress.json").write_text(json.dumps(asdict(progress)) + "\n", encoding="utf-8")
 
 
 def read_training(folder: Path, state: TrainingState) -> Progress:
@@ -98,14 +107,27 @@ def read_training(folder: Path, state: TrainingState) -> Progress:
         files = {
             name: load_file(folder / f"{name}.safetensors") for name in ("weights", "optimizer", "random")
         }
-        written = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-        progress = Progress(int(written["step"]), float(written["seconds"]))
+        progress = Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"{folder}: not a checkpoint of a training: {error}") from error
     _copy_into(folder, files["weights"], collect_weights(state.modules))
     _restore_optimizer(folder, files["optimizer"], state)
     _restore_random(files["random"])
     return progress
+
+
+def estimate_bytes(state: TrainingState) -> int:
+    """Estimate what a checkpoint takes on disk: the weights, and two moments of each that is optimized.
+
+    Args:
+        state: what would be written.
+
+    Returns:
+        Bytes; a few kilobytes more are needed for names and random state.
+    """
+    weights = collect_weights(state.modules).values()
+    moments = [tensor for group in state.optimizer.param_groups for tensor in group["params"]]
+    return sum(tensor.nbytes for tensor in weights) + 2 * sum(tensor.nbytes for tensor in moments)
 
 
 def load_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
