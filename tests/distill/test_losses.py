@@ -74,11 +74,12 @@ def test_equal_logits_have_no_divergence(name):
     teacher_type=st.sampled_from([torch.float32, torch.bfloat16]),
     student_type=st.sampled_from([torch.float32, torch.bfloat16]),
     scale=st.sampled_from([0.01, 1.0, 30.0]),
+    top_k=st.sampled_from([None, 3]),
 )
-def test_no_divergence_is_negative_in_mixed_precision(seed, name, teacher_type, student_type, scale):
+def test_no_divergence_is_negative_in_mixed_precision(seed, name, teacher_type, student_type, scale, top_k):
     teacher = draw(seed, 16, 300, scale).to(teacher_type)
     student = teacher.float() + draw(seed + 1, 16, 300, 0.01)
-    found = divergence(name, teacher, student.to(student_type))
+    found = divergence(name, teacher, student.to(student_type), top_k=top_k)
     assert found.dtype == torch.float32
     assert torch.isfinite(found).all() and (found >= 0).all()
 
