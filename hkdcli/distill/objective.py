@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -84,6 +84,8 @@ class OnlineObjective:
         beta: share of the teacher in the mixture of jsd and skew_kl; None with the others.
         choice_weight: alpha, the share of D_choice; the rest is D_token's. What weighs 0 is not computed.
         teacher_weights: one per teacher, normalised here; None: all equal.
+        top_k: D_token compares the teacher's k likeliest tokens and the mass of all others; None: all tokens.
+        scale_by_temperature: whether the divergences are multiplied by T^2.
     """
 
     vocabulary: int
@@ -92,6 +94,8 @@ class OnlineObjective:
     beta: float | None = None
     choice_weight: float = 0.5
     teacher_weights: tuple[float, ...] | None = None
+    top_k: int | None = None
+    scale_by_temperature: bool = True
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.choice_weight <= 1.0:
@@ -141,17 +145,70 @@ class OnlineObjective:
 
     def _choice(self, student: AnswerLogits, teacher: AnswerLogits, batch: Batch) -> Tensor:
         """Sum over examples of D_choice, scalar."""
-        student_letters, mask = choice_logits(student.logits, batch.first, batch.letter_ids)
-        teacher_letters, _ = choice_logits(teacher.logits, batch.first, batch.letter_ids)
-        return self._divergence(teacher_letters, student_letters, mask).sum()
+        mask = batch.letter_ids >= 0
+        of_teacher, of_student = _find_choices(teacher, batch), _find_choices(student, batch)
+        return self._divergence(of_teacher, of_student, mask, None).sum()
 
     def _token(self, student: AnswerLogits, teacher: AnswerLogits) -> Tensor:
         """Sum over answer tokens of D_token, scalar."""
         pair = cut_to_shared(teacher.logits, student.logits, self.vocabulary)
-        return self._divergence(*pair, None).sum()
+        return self._divergence(*pair, None, self.top_k).sum()
 
-    def _divergence(self, teacher: Tensor, student: Tensor, mask: Tensor | None) -> Tensor:
-        return compute_divergence(self.divergence, teacher, student, self.temperature, mask, beta=self.beta)
+    def _divergence(self, teacher: Tensor, student: Tensor, mask: Tensor | None, top_k: int | None) -> Tensor:
+        return compute_divergence(
+            self.divergence,
+            teacher,
+            student,
+            self.temperature,
+            mask,
+            beta=self.beta,
+            top_k=top_k,
+            scale_by_temperature=self.scale_by_temperature,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MutualObjective:
+    """Student and first teacher learn from each other (deep mutual learning, arXiv 1706.00384).
+
+    The student's loss is `online` on the teachers' detached distributions; the first teacher's is `online`
+    with the roles swapped, its only teacher the student, detached: its parts are named `upper_...`.
+
+    Attributes:
+        online: the loss of both.
+    """
+
+    online: OnlineObjective
+
+    def count(self, batch: Batch) -> dict[str, int]:
+        """How many of each unit a micro-batch has, known before any forward pass."""
+        return self.online.count(batch)
+
+    def __call__(
+        self, student: AnswerLogits, teachers: Sequence[AnswerLogits], batch: Batch, lambda_t: float
+    ) -> LossParts:
+        """The parts of one micro-batch, those of the student and those of the upper model.
+
+        Args:
+            student: logits [A, V_student].
+            teachers: logits [A, V_teacher] each, at least one; the first with its graph.
+            batch: the micro-batch that they have seen.
+            lambda_t: share of what the other says in the loss of each, in [0, 1].
+
+        Returns:
+            The parts of `online`, then the same of the upper model.
+        """
+        own = self.online(student, [teacher.detach() for teacher in teachers], batch, lambda_t)
+        swapped = replace(self.online, teacher_weights=None)
+        upper = swapped(teachers[0], [student.detach()], batch, lambda_t)
+        return LossParts({**own.parts, **{f"upper_{name}": part for name, part in upper.parts.items()}})
+
+
+def _find_choices(answer: AnswerLogits, batch: Batch) -> Tensor:
+    """Logits of the letters, [B, n]."""
+    if answer.choices is not None:
+        return answer.choices
+    return choice_logits(answer.logits, batch.first, batch.letter_ids)[0]
 
 
 def normalise_weights(weights: Sequence[float]) -> tuple[float, ...]:

@@ -24,9 +24,9 @@ from hkdcli.distill.log import TrainLog
 from hkdcli.distill.objective import OnlineObjective
 from hkdcli.distill.pyramid import Lesson, plan_lessons
 from hkdcli.distill.pyramid import Level as PlannedLevel
+from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.signals import LiveTeachers
 from hkdcli.distill.sources import DatasetSource
-from hkdcli.distill.stepper import TrainSettings
 from hkdcli.distill.trainer import train
 from hkdcli.errors import ModelError
 from hkdcli.evaluation.metrics import evaluate_predictions
@@ -205,7 +205,7 @@ def _build_settings(stage: Stage, lesson: Lesson) -> TrainSettings:
     """The level's settings; without a teacher lambda is 0, and labels are all there is."""
     chosen, schedule = stage.recipe.pyramid[lesson.student].train, stage.recipe.distill.lambda_
     return TrainSettings(
-        **(chosen.model_dump() if chosen is not None else {}),
+        **(chosen.model_dump(exclude={"gradient_checkpointing"}) if chosen is not None else {}),
         lambda_schedule=schedule.schedule if lesson.teachers else "constant",
         lambda_start=schedule.start if lesson.teachers else 0.0,
         lambda_end=schedule.end if lesson.teachers else None,

@@ -3,39 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import torch
 from torch import nn
 
 from hkdcli.data.batches import Batch
+from hkdcli.distill.losses import choice_logits
+from hkdcli.distill.order import Draw
+from hkdcli.distill.sources import BatchSource
 from hkdcli.models.answers import AnswerLogits
 
 
 class Signals(Protocol):
-    """Gives every teacher's logits for a micro-batch, without gradients."""
+    """Gives every teacher's logits for a micro-batch.
 
-    def __call__(self, batch: Batch) -> Sequence[AnswerLogits]:
-        """One AnswerLogits per teacher, rows as in the batch."""
-
-
-class LiveTeachers:
-    """Teachers that run beside the student, on the same freshly drawn batch.
-
-    They are put in evaluation mode and frozen here: a teacher with dropout would contradict itself.
+    Signals that are an nn.Module with trainable parameters are trained and saved with the student.
     """
 
-    def __init__(self, teachers: Sequence[nn.Module] = ()) -> None:
-        self.teachers = tuple(teacher.eval().requires_grad_(False) for teacher in teachers)
+    def __call__(self, batch: Batch, draws: Sequence[Draw]) -> Sequence[AnswerLogits]:
+        """One AnswerLogits per teacher, examples in the order of the batch."""
 
-    @torch.no_grad()
-    def __call__(self, batch: Batch) -> list[AnswerLogits]:
+
+class LiveTeachers(nn.Module):
+    """Teachers that run beside the student, on the same freshly drawn examples.
+
+    A teacher is put in evaluation mode and frozen here (with dropout it would contradict itself), unless
+    it learns too.
+
+    Args:
+        teachers: each takes a Batch and gives AnswerLogits.
+        sources: for each teacher where its batches come from; None: it takes the student's, because it reads
+            a record as the student does. Without the argument all do.
+        mutual: the first teacher learns from the student as the student does from it: its logits come with
+            their graph, and its parameters stay as they are.
+    """
+
+    def __init__(
+        self,
+        teachers: Sequence[nn.Module] = (),
+        sources: Sequence[BatchSource | None] | None = None,
+        *,
+        mutual: bool = False,
+    ) -> None:
+        super().__init__()
+        self.teachers = nn.ModuleList(teachers)
+        self.sources = sources or [None] * len(teachers)
+        self.mutual = mutual
+        for teacher in self.teachers[int(mutual) :]:
+            teacher.eval().requires_grad_(False)
+
+    def forward(self, batch: Batch, draws: Sequence[Draw] = ()) -> list[AnswerLogits]:
         """One AnswerLogits per teacher.
 
         Args:
-            batch: on the teachers' device.
+            batch: the student's, on the teachers' device.
+            draws: what it holds; needed where a teacher has a source of its own.
 
         Returns:
             In the order of the teachers.
         """
-        return [teacher(batch) for teacher in self.teachers]
+        answers = []
+        for place, teacher in enumerate(self.teachers):
+            with torch.set_grad_enabled(self.mutual and place == 0 and torch.is_grad_enabled()):
+                answers.append(self._ask(teacher, self.sources[place], batch, draws))
+        return answers
+
+    def _ask(
+        self, teacher: nn.Module, source: BatchSource | None, batch: Batch, draws: Sequence[Draw]
+    ) -> AnswerLogits:
+        if source is None:
+            answer: AnswerLogits = teacher(batch)
+            return answer
+        own = source.load(draws).to(batch.first.device)
+        answer = teacher(own)
+        return replace(answer, choices=choice_logits(answer.logits, own.first, own.letter_ids)[0])

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils.memory import release_memory, should_reduce_batch_size
 from torch import Tensor, nn
 
 from hkdcli.data.batches import Batch
 from hkdcli.distill.checkpoint import TrainingState
+from hkdcli.distill.memory import describe_memory
 from hkdcli.distill.objective import Counts, LossParts
-from hkdcli.distill.order import StepShape, draw_step
-from hkdcli.distill.schedules import Schedule, compute_lambda, compute_learning_rate
+from hkdcli.distill.order import Draw, StepShape, draw_step
+from hkdcli.distill.schedules import compute_lambda, compute_learning_rate
+from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.signals import Signals
 from hkdcli.distill.sources import BatchSource
-from hkdcli.errors import ModelError
+from hkdcli.errors import MachineLimitError, ModelError
 from hkdcli.models.answers import AnswerLogits
+from hkdcli.reporter import Reporter, SilentReporter
+
+MAX_HALVINGS = 3  # of the micro-batch, before a training is too large for the machine
+
+MicroBatch = tuple[list[Draw], Batch]
 
 
 class Objective(Protocol):
@@ -33,28 +41,6 @@ class Objective(Protocol):
         self, student: AnswerLogits, teachers: Sequence[AnswerLogits], batch: Batch, lambda_t: float
     ) -> LossParts:
         """The parts of one micro-batch's loss."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainSettings:
-    """Everything that decides what a training computes, beside model, data and objective."""
-
-    max_steps: int
-    micro_batch_size: int = 8
-    gradient_accumulation_steps: int = 1
-    learning_rate: float = 1e-4
-    learning_rate_schedule: Schedule = "cosine"
-    warmup_steps: int = 0
-    weight_decay: float = 0.0
-    max_grad_norm: float | None = 1.0
-    lambda_schedule: Schedule = "constant"
-    lambda_start: float = 0.0
-    lambda_end: float | None = None
-    log_every: int = 10
-    checkpoint_every: int | None = 200
-    keep_checkpoints: int | None = 2
-    evaluate_every: int | None = None
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +75,12 @@ class Stepper:
 
     Args:
         student: on its device already; the parameters that require a gradient are trained.
-        signals: what its teachers say.
-        objective: what is minimised.
+        signals: what its teachers say; trained too where they are an nn.Module with trainable parameters.
+        objective: what is minimised; likewise.
         source: where micro-batches come from.
         settings: how to train.
         accelerator: precision and gradient synchronisation; None: single process, as the student stands.
+        reporter: told when the micro-batch has to shrink.
     """
 
     def __init__(
@@ -104,13 +91,17 @@ class Stepper:
         source: BatchSource,
         settings: TrainSettings,
         accelerator: Accelerator | None = None,
+        reporter: Reporter | None = None,
     ) -> None:
-        self.signals, self.source, self.settings = signals, source, settings
+        self.source, self.settings, self.objective = source, settings, objective
+        self.reporter = reporter or SilentReporter()
         device = next(student.parameters()).device
         self.accelerator = accelerator or Accelerator(cpu=device.type == "cpu")
-        self.modules = {"student": student}
-        if isinstance(objective, nn.Module):
-            self.modules["objective"] = objective
+        self.modules = {"student": student, **_find_trainable(objective=objective, signals=signals)}
+        self.mutual = "signals" in self.modules
+        # Not placed: models are where they belong, and quantized weights must not be moved.
+        self.model = self.accelerator.prepare(student, device_placement=[False])
+        self.signals = self.accelerator.prepare(signals, device_placement=[False]) if self.mutual else signals
         self.parameters = [
             parameter
             for module in self.modules.values()
@@ -118,14 +109,11 @@ class Stepper:
             if parameter.requires_grad
         ]
         optimizer = build_optimizer(self.parameters, settings.weight_decay)
-        # Not placed: the student is where it belongs, and quantized weights must not be moved.
-        self.model, self.optimizer = self.accelerator.prepare(
-            student, optimizer, device_placement=[False, False]
-        )
-        self.objective = objective
+        self.optimizer = self.accelerator.prepare(optimizer, device_placement=[False])
         self.shape = StepShape(
             settings.micro_batch_size, settings.gradient_accumulation_steps, self.accelerator.num_processes
         )
+        self.width = settings.micro_batch_size  # examples on the device at once; halved when memory runs out
         self.set_training()
 
     @property
@@ -148,30 +136,69 @@ class Stepper:
     def take_step(self, step: int) -> StepOutcome:
         """Take one optimizer step, unless its loss or gradient is not finite.
 
+        When memory runs out, the micro-batch is halved and the step begun again: it has the same examples and
+        the same loss, in more pieces.
+
         Args:
             step: from 0; decides the examples, the learning rate and lambda.
 
         Returns:
             What it computed.
+
+        Raises:
+            MachineLimitError: memory runs out with `MAX_HALVINGS` halvings, with a single example, or on one
+                of several devices, where the others could not know.
         """
-        batches = self._fetch(step)
         lambda_t, rate = self._schedule(step)
-        losses = self._accumulate(batches, self._sum_counts(batches), lambda_t)
+        while True:
+            try:
+                batches = self._fetch(step)
+                losses = self._accumulate(batches, self._sum_counts(batches), lambda_t)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._halve(step, str(error))
+            # Outside of the handler, where the traceback no longer keeps the step's tensors alive.
+            release_memory()
+        norm, finite = self._update(losses["loss"], rate)
+        tokens = sum(int(batch.model_inputs["attention_mask"].sum()) for _, batch in batches)
+        return StepOutcome(losses, norm, tokens * self.shape.ranks, rate, lambda_t, finite)
+
+    def _update(self, loss: Tensor, rate: float) -> tuple[Tensor, bool]:
+        """Clip and let the optimizer step, unless loss or gradient is not finite; returns the norm."""
         limit = self.settings.max_grad_norm
         norm = self.accelerator.clip_grad_norm_(self.parameters, math.inf if limit is None else limit)
-        finite = bool(torch.isfinite(losses["loss"]) & torch.isfinite(norm))
+        finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
         if finite:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.step()
         self.optimizer.zero_grad()
-        tokens = sum(int(batch.model_inputs["attention_mask"].sum()) for batch in batches)
-        return StepOutcome(losses, norm, tokens * self.shape.ranks, rate, lambda_t, finite)
+        return norm, finite
 
-    def _fetch(self, step: int) -> list[Batch]:
-        rank = self.accelerator.process_index
-        draws = draw_step(step, self.source.size, self.settings.seed, self.shape, rank)
-        return [self.source.load(micro) for micro in draws]
+    def _halve(self, step: int, error: str) -> None:
+        """Make the micro-batch smaller, or give up."""
+        self.optimizer.zero_grad()
+        smallest = max(1, self.settings.micro_batch_size >> MAX_HALVINGS)
+        if self.width <= smallest or self.shape.ranks > 1:
+            raise MachineLimitError(
+                f"step {step + 1}: out of memory with {self.width} examples on the device at once: {error}\n"
+                f"{describe_memory(self.modules, self.signals)}",
+                hint="Lower micro_batch_size (and raise gradient_accumulation_steps), turn on "
+                "gradient_checkpointing, or quantize the teachers.",
+            )
+        self.width //= 2
+        self.reporter.warn(
+            f"step {step + 1}: out of memory; going on with {self.width} examples on the device at once, "
+            "and as many in a step as before"
+        )
+
+    def _fetch(self, step: int) -> list[MicroBatch]:
+        rank, width = self.accelerator.process_index, self.width
+        drawn = draw_step(step, self.source.size, self.settings.seed, self.shape, rank)
+        pieces = [micro[at : at + width] for micro in drawn for at in range(0, len(micro), width)]
+        return [(piece, self.source.load(piece)) for piece in pieces]
 
     def _schedule(self, step: int) -> tuple[float, float]:
         """Lambda and learning rate of a step."""
@@ -188,36 +215,54 @@ class Stepper:
         )
         return lambda_t, rate
 
-    def _sum_counts(self, batches: Sequence[Batch]) -> Counts:
+    def _sum_counts(self, batches: Sequence[MicroBatch]) -> Counts:
         """How many of each unit the whole step has, over its micro-batches and all ranks."""
-        counts = [self.objective.count(batch) for batch in batches]
+        counts = [self.objective.count(batch) for _, batch in batches]
         names = list(counts[0])
         totals = torch.tensor([sum(count[name] for count in counts) for name in names])
         if self.shape.ranks > 1:
             totals = self.accelerator.reduce(totals.to(self.accelerator.device), "sum")
         return dict(zip(names, totals.tolist(), strict=True))
 
-    def _accumulate(self, batches: Sequence[Batch], counts: Counts, lambda_t: float) -> dict[str, Tensor]:
+    def _accumulate(
+        self, batches: Sequence[MicroBatch], counts: Counts, lambda_t: float
+    ) -> dict[str, Tensor]:
         """Add the gradients of every micro-batch; return the step's mean losses."""
         losses: dict[str, Tensor] = {}
-        for index, batch in enumerate(batches):
-            last = index == len(batches) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
-                for name, value in self._backward(batch, counts, lambda_t).items():
+        for index, micro in enumerate(batches):
+            with ExitStack() as stack:
+                if index < len(batches) - 1:
+                    for model in (self.model, self.signals) if self.mutual else (self.model,):
+                        stack.enter_context(self.accelerator.no_sync(model))
+                for name, value in self._backward(micro, counts, lambda_t).items():
                     losses[name] = losses[name] + value if name in losses else value
         if self.shape.ranks > 1:
             losses = self.accelerator.reduce(losses, "sum")
         return losses
 
-    def _backward(self, batch: Batch, counts: Counts, lambda_t: float) -> dict[str, Tensor]:
+    def _backward(self, micro: MicroBatch, counts: Counts, lambda_t: float) -> dict[str, Tensor]:
         """Gradients of one micro-batch's share of the loss; returns its losses, detached."""
-        batch = batch.to(self.accelerator.device)
-        teachers = self.signals(batch) if lambda_t > 0.0 else ()
+        draws, batch = micro[0], micro[1].to(self.accelerator.device)
+        teachers = self.signals(batch, draws) if lambda_t > 0.0 or self.mutual else ()
         parts = self.objective(self.model(batch), teachers, batch, lambda_t)
         loss = parts.combine(counts)
         # Ranks average their gradients, while the shares of a step add up.
         self.accelerator.backward(loss * self.shape.ranks)
         return {"loss": loss.detach(), **parts.compute_means(counts)}
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or bool(should_reduce_batch_size(error))
+
+
+def _find_trainable(**candidates: object) -> dict[str, nn.Module]:
+    """Those that are modules with something to train, by name."""
+    return {
+        name: thing
+        for name, thing in candidates.items()
+        if isinstance(thing, nn.Module) and any(p.requires_grad for p in thing.parameters())
+    }
 
 
 def build_optimizer(parameters: Sequence[nn.Parameter], weight_decay: float) -> torch.optim.AdamW:

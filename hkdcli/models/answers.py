@@ -23,9 +23,18 @@ _HEAD_ROWS = 128
 
 @dataclass(frozen=True, slots=True)
 class AnswerLogits:
-    """`logits` [A, V] in float32: row a predicts `batch.answer_targets[a]`."""
+    """`logits` [A, V] in float32: row a predicts `batch.answer_targets[a]`.
+
+    `choices` [B, n] are the letters' logits of each example, where they come from a batch of the model's own
+    (a teacher with another tokenizer); None: they stand in `logits`, at the letters of the batch.
+    """
 
     logits: Tensor
+    choices: Tensor | None = None
+
+    def detach(self) -> AnswerLogits:
+        """The same without a graph."""
+        return AnswerLogits(self.logits.detach(), None if self.choices is None else self.choices.detach())
 
 
 class AnswerModel(nn.Module):

@@ -1,0 +1,31 @@
+"""How a level is trained, as plain values: what `train` and its parts take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hkdcli.distill.schedules import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """Everything that decides what a training computes, beside model, data and objective."""
+
+    max_steps: int
+    micro_batch_size: int = 8
+    gradient_accumulation_steps: int = 1
+    learning_rate: float = 1e-4
+    learning_rate_schedule: Schedule = "cosine"
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    max_grad_norm: float | None = 1.0
+    lambda_schedule: Schedule = "constant"
+    lambda_start: float = 0.0
+    lambda_end: float | None = None
+    log_every: int = 10
+    checkpoint_every: int | None = 200
+    keep_checkpoints: int | None = 2
+    evaluate_every: int | None = None
+    keep_best: bool = True
+    early_stopping: int | None = None
+    seed: int = 0
