@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import resource
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from hkdcli.atomic import write_atomic
 from hkdcli.reporter import Reporter
@@ -107,6 +111,23 @@ class TrainLog:
                 self._writer.add_scalar(name, value, step)
 
 
+def measure_peak_memory_gib(device: torch.device) -> float:
+    """Measure the most memory that this process has held so far.
+
+    Args:
+        device: CUDA: what torch has held on this GPU; CPU: the resident memory of the process.
+
+    Returns:
+        GiB.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
 def _round(value: float) -> float | None:
     """Seven digits, which is what float32 has; None for what JSON cannot hold."""
+    if isinstance(value, int):
+        return value
     return float(f"{value:.7g}") if math.isfinite(value) else None

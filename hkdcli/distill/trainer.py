@@ -17,21 +17,24 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from hkdcli.checkpoints import find_latest_checkpoint, publish_checkpoint
-from hkdcli.distill.checkpoint import Progress, read_training, write_training
+from hkdcli.distill.checkpoint import Progress
+from hkdcli.distill.due import is_checkpoint_due, is_done, is_evaluation_due
+from hkdcli.distill.keeper import Keeper
 from hkdcli.distill.log import TrainLog
+from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.signals import Signals
 from hkdcli.distill.sources import BatchSource
-from hkdcli.distill.stepper import Objective, StepOutcome, Stepper, TrainSettings
+from hkdcli.distill.stepper import Objective, Stepper
 from hkdcli.distill.stopping import StopRequest, listen_for_stop
-from hkdcli.errors import HkdError, StoppedError
+from hkdcli.distill.watch import Watch
+from hkdcli.errors import StoppedError
 from hkdcli.reporter import Reporter, SilentReporter
 
-__all__ = ["Objective", "TrainResult", "TrainSettings", "train"]
+__all__ = ["Evaluate", "Objective", "TrainResult", "TrainSettings", "train"]
 
-MAX_NOT_FINITE = 3  # steps in a row whose loss or gradient is not finite before the training stops
-
-Evaluate = Callable[[], Mapping[str, float]]
+# How the student does at the moment: figures by name, None where undefined; `dev_micro_f1` decides which is
+# the best evaluation.
+Evaluate = Callable[[], Mapping[str, float | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +43,19 @@ class TrainResult:
 
     Attributes:
         step: optimizer steps done.
-        checkpoint: the last one, which holds the final weights.
+        checkpoint: the one that holds the student's weights: the best, where it is kept, or the last.
         seconds: spent in training, over all the processes that it took.
         figures: the last that were logged; empty when nothing was left to train.
+        best_step: the step of the best evaluation; None: there was none.
+        best_dev_micro_f1: reached there.
     """
 
     step: int
     checkpoint: Path | None
     seconds: float
     figures: Mapping[str, float] = field(default_factory=dict)
+    best_step: int | None = None
+    best_dev_micro_f1: float | None = None
 
 
 def train(
@@ -68,9 +75,10 @@ def train(
 ) -> TrainResult:
     """Train a student and keep its checkpoints.
 
-    A loss or gradient that is not finite never reaches the weights; `MAX_NOT_FINITE` such steps in a row
-    end the training with an HkdError, and the last checkpoint stays. SIGINT and SIGTERM let the step
-    finish, save, and raise StoppedError.
+    A loss or gradient that is not finite never reaches the weights; a few such steps in a row end the
+    training with an HkdError, and the last checkpoint stays. SIGINT and SIGTERM let the step finish, save,
+    and raise StoppedError. Where the best weights are kept or training stops early, the last step is
+    evaluated too.
 
     Args:
         student: on its device, takes a Batch and gives AnswerLogits; the parameters that require a gradient
@@ -86,124 +94,50 @@ def train(
         resume: go on from the newest complete checkpoint, if there is one.
         task: what the reporter calls this training.
         evaluate: called every `evaluate_every` steps with the student in evaluation mode; its figures are
-            logged.
+            logged, and it leaves no trace in what is learned after it.
 
     Returns:
-        What it came to; the student holds the final weights, in evaluation mode.
+        What it came to; the student holds the best weights, where they are kept, or the last, in
+        evaluation mode.
     """
     reporter = reporter or SilentReporter()
     torch.manual_seed(settings.seed)  # dropout does not depend on what ran before in this process
-    stepper = Stepper(student, signals, objective, source, settings, accelerator)
-    keeper = _Keeper(stepper, folder / "checkpoints", settings)
+    stepper = Stepper(student, signals, objective, source, settings, accelerator, reporter)
+    keeper = Keeper(stepper, folder / "checkpoints", settings, reporter)
     progress = keeper.restore() if resume else Progress()
-    watch = _Watch(reporter, log or TrainLog(folder / "log.jsonl", reporter), settings, progress)
+    if not is_done(settings, progress):
+        keeper.check_space()
+    log = log or TrainLog(folder / "log.jsonl", reporter)
+    watch = Watch(reporter, log, settings, progress, stepper.accelerator.device)
     watch.begin(task)
     try:
         with listen_for_stop() as stop:
-            for step in range(progress.step, settings.max_steps):
-                watch.observe(step + 1, stepper.take_step(step))
-                if evaluate is not None and _is_due(step + 1, settings.evaluate_every):
-                    watch.log.write(step + 1, _evaluate(stepper, evaluate))
-                if stop.signal_number or keeper.is_due(step + 1):
+            while not is_done(settings, watch.progress):
+                started = time.perf_counter()
+                outcome = stepper.take_step(watch.progress.step)
+                watch.observe(outcome, time.perf_counter() - started)
+                if evaluate is not None and is_evaluation_due(settings, watch.progress.step):
+                    watch.judge(_evaluate(stepper, evaluate))
+                if stop.signal_number or is_checkpoint_due(settings, watch.progress):
                     keeper.save(watch.progress)
-                _check_stop(stop, step + 1, keeper.newest)
+                _check_stop(stop, watch.progress.step, keeper.current)
     finally:
         watch.end()
+    progress = keeper.take_best(watch.progress)
     student.eval()
-    return TrainResult(settings.max_steps, keeper.newest, watch.progress.seconds, watch.figures)
+    best = progress.best_step, progress.best_dev_micro_f1
+    return TrainResult(progress.step, keeper.current, progress.seconds, watch.figures, *best)
 
 
-class _Keeper:
-    """Checkpoints of one training."""
-
-    def __init__(self, stepper: Stepper, folder: Path, settings: TrainSettings) -> None:
-        self.stepper, self.folder, self.settings = stepper, folder, settings
-        self.newest: Path | None = None
-
-    def restore(self) -> Progress:
-        """Load the newest complete checkpoint; without one, start at step 0."""
-        self.newest = find_latest_checkpoint(self.folder)
-        return read_training(self.newest, self.stepper.state) if self.newest else Progress()
-
-    def is_due(self, step: int) -> bool:
-        return step == self.settings.max_steps or _is_due(step, self.settings.checkpoint_every)
-
-    def save(self, progress: Progress) -> None:
-        accelerator = self.stepper.accelerator
-        if accelerator.is_main_process:
-            self.newest = publish_checkpoint(
-                self.folder,
-                progress.step,
-                lambda folder: write_training(folder, self.stepper.state, progress),
-                keep=self.settings.keep_checkpoints,
-            )
-        accelerator.wait_for_everyone()
-
-
-class _Watch:
-    """Keeps time, log and reporter, and stops a training whose loss is no number."""
-
-    def __init__(
-        self, reporter: Reporter, log: TrainLog, settings: TrainSettings, progress: Progress
-    ) -> None:
-        self.reporter, self.log, self.settings, self.progress = reporter, log, settings, progress
-        self.figures: dict[str, float] = {}
-        self._started = time.perf_counter() - progress.seconds
-        self._tokens, self._seconds = 0, progress.seconds  # of the interval since the last line of the log
-        self._not_finite = 0
-
-    def begin(self, task: str) -> None:
-        self.log.begin(self.progress.step)
-        self.reporter.start(task, self.settings.max_steps)
-        if self.progress.step:
-            self.reporter.note(f"going on after step {self.progress.step} of {self.settings.max_steps}")
-            self.reporter.advance(self.progress.step)
-
-    def end(self) -> None:
-        self.log.close()
-        self.reporter.finish()
-
-    def observe(self, step: int, outcome: StepOutcome) -> None:
-        self.progress = Progress(step, time.perf_counter() - self._started)
-        self._tokens += outcome.tokens
-        due = step in (1, self.settings.max_steps) or _is_due(step, self.settings.log_every)
-        if due or not outcome.finite:
-            self.figures = {**outcome.compute_figures(), **self._measure()}
-            self.log.write(step, self.figures)
-        self.reporter.advance(step, **({"loss": self.figures["loss"]} if due else {}))
-        self._check_finite(step, outcome)
-
-    def _measure(self) -> dict[str, float]:
-        elapsed = max(1e-9, self.progress.seconds - self._seconds)
-        speed = self._tokens / elapsed
-        self._tokens, self._seconds = 0, self.progress.seconds
-        return {"tokens_per_s": speed, "seconds": self.progress.seconds}
-
-    def _check_finite(self, step: int, outcome: StepOutcome) -> None:
-        self._not_finite = 0 if outcome.finite else self._not_finite + 1
-        if not outcome.finite:
-            self.reporter.warn(
-                f"step {step}: loss {self.figures['loss']}, gradient norm {self.figures['grad_norm']}; "
-                "the weights stay as they are"
-            )
-        if self._not_finite == MAX_NOT_FINITE:
-            raise HkdError(
-                f"step {step}: loss or gradient not finite {MAX_NOT_FINITE} steps in a row; the weights are "
-                "untouched by these steps, and the last checkpoint is kept",
-                hint="Lower learning_rate or max_grad_norm, and look at the figures in log.jsonl.",
-            )
-
-
-def _evaluate(stepper: Stepper, evaluate: Evaluate) -> Mapping[str, float]:
-    for module in stepper.modules.values():
-        module.eval()
-    figures = evaluate()
+def _evaluate(stepper: Stepper, evaluate: Evaluate) -> Mapping[str, float | None]:
+    """Evaluate, and leave modes and random state as they were: training must not depend on being watched."""
+    device = stepper.accelerator.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        for module in stepper.modules.values():
+            module.eval()
+        figures = evaluate()
     stepper.set_training()
     return figures
-
-
-def _is_due(step: int, every: int | None) -> bool:
-    return every is not None and step % every == 0
 
 
 def _check_stop(stop: StopRequest, step: int, checkpoint: Path | None) -> None:

@@ -57,7 +57,7 @@ def run(folder, *, student=None, source=None, objective=None, reporter=None, sig
 
 def read_log(folder, *, timeless=False):
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    hidden = ("seconds", "tokens_per_s") if timeless else ()
+    hidden = ("seconds", "tokens_per_s", "peak_memory_gib") if timeless else ()
     return [{key: value for key, value in row.items() if key not in hidden} for row in rows]
 
 
@@ -75,7 +75,7 @@ def test_training_learns_and_leaves_a_log(tmp_path):
     assert [row["step"] for row in rows] == [1, 20, 40, 60]
     assert rows[-1]["cross_entropy"] < 0.7 * rows[0]["cross_entropy"]
     expected = {"step", "loss", "cross_entropy", "choice", "token", "grad_norm", "learning_rate", "lambda"}
-    assert all(set(row) == expected | {"tokens_per_s", "seconds"} for row in rows)
+    assert all(set(row) == expected | {"tokens_per_s", "seconds", "peak_memory_gib"} for row in rows)
     assert reporter.steps == list(range(1, 61))
     assert result.step == 60 and result.figures["loss"] == pytest.approx(rows[-1]["loss"], rel=1e-6)
     assert result.checkpoint == find_latest_checkpoint(tmp_path / "checkpoints")
@@ -134,9 +134,9 @@ def test_teachers_are_not_asked_while_lambda_is_zero(tmp_path):
     asked = []
     teachers = make_teachers()
 
-    def count(batch):
+    def count(batch, draws):
         asked.append(batch)
-        return teachers(batch)
+        return teachers(batch, draws)
 
     settings = make_settings(max_steps=4, lambda_start=0.0, lambda_end=0.5, gradient_accumulation_steps=1)
     run(tmp_path, signals=count, settings=settings)
