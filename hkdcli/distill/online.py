@@ -198,6 +198,8 @@ def _build_objective(
         beta=distill.beta,
         choice_weight=distill.choice_weight,
         teacher_weights=lesson.weights or None,
+        top_k=distill.top_k,
+        scale_by_temperature=distill.scale_by_temperature,
     )
 
 
