@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
-from hkdcli.errors import HkdError, MachineLimitError, SetupError, UsageError
+from hkdcli.errors import (
+    HkdError,
+    Interrupted,
+    MachineLimitError,
+    SetupError,
+    StoppedError,
+    UsageError,
+)
 
 OLDEST_PYTHON = (3, 11)
 # Packages that an extra of ours brings; the others come with hkd itself.
@@ -28,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # a letter that the terminal's encoding lacks is no reason to die
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = _run(arguments)
+        with _interrupt_on_signals():
+            code = _run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         code = 1
@@ -51,6 +63,11 @@ def _run(arguments: Sequence[str]) -> int:
         return _end_typer(end, as_json)
     except KeyboardInterrupt:
         return 130
+    except Interrupted as stop:
+        hint = "What was written stays; give --resume to go on, where the command has it."
+        return _end_with(
+            StoppedError(str(stop), signal_number=stop.signal_number, hint=hint), as_json=as_json
+        )
     except BrokenPipeError:
         raise
     except Exception as error:
@@ -58,6 +75,24 @@ def _run(arguments: Sequence[str]) -> int:
             raise
         return _end_with(error, as_json=as_json)
     return 0
+
+
+@contextmanager
+def _interrupt_on_signals() -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the command by an exception, so that locks and files are put in order."""
+    if threading.current_thread() is not threading.main_thread():  # Python allows no handler there
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def check_python(version: tuple[int, ...] = tuple(sys.version_info[:2])) -> None:

@@ -12,11 +12,13 @@
     |-- OfflineError             7   a needed file is absent while offline
     `-- StoppedError     130 / 143   stopped by a signal after a safe save
 
-Exit code 5 is no exception: the work finished and some records failed.
+Exit code 5 is no exception: the work finished and some records failed. Interrupted (130 / 143) is no
+Exception either: a signal that stops at once passes everything that catches failures.
 """
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -128,8 +130,20 @@ class OfflineError(HkdError):
 
 
 class StoppedError(HkdError):
-    """Stopped by a signal after a safe save: 130 for SIGINT, 143 for SIGTERM."""
+    """Stopped by a signal, nothing half-done: 130 for SIGINT, 143 for SIGTERM."""
 
-    def __init__(self, message: str, *, signal_number: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, signal_number: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
         self.exit_code = 128 + signal_number
+
+
+class Interrupted(BaseException):
+    """A signal that stops at once: no Exception, lest someone on the way up takes it for a failure.
+
+    Args:
+        signal_number: SIGINT or SIGTERM.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"stopped at once by {signal.Signals(signal_number).name}")
+        self.signal_number = signal_number

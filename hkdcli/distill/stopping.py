@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from hkdcli.errors import StoppedError
+from hkdcli.errors import Interrupted
 
 
 @dataclass
@@ -33,9 +33,7 @@ def listen_for_stop() -> Iterator[StopRequest]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         if request.signal_number is not None and number == signal.SIGINT:
-            raise StoppedError(
-                "stopped at once; steps since the last checkpoint are lost", signal_number=number
-            )
+            raise Interrupted(number)
         request.signal_number = number
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

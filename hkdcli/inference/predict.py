@@ -96,8 +96,10 @@ def predict(
         reporter.start("infer", len(dataset.examples) + len(dataset.bad_rows))
         batches = _answer_all(dataset, frozenset(status), scorer, asking, hashes, batch_size)
         failures = [render_failure(row, None, hashes) for row in unread]
-        truncated = _write(file, itertools.chain(batches, [failures]), status, reporter)
-    reporter.finish()
+        try:
+            truncated = _write(file, itertools.chain(batches, [failures]), status, reporter)
+        finally:
+            reporter.finish()  # after an interrupt too: a bar leaves the terminal as it was
     failed = sum(value == "error" for value in status.values())
     failed += sum(not row.id for row in dataset.bad_rows)
     resumed = len(done.status) if done else 0
