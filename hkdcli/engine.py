@@ -70,7 +70,8 @@ def distill_online(
     splits = open_splits(recipe.data, reporter)
     folder = out or Path("runs") / recipe.name
     with open_run(folder, build_facts(recipe, splits), resume=resume, overwrite=overwrite) as run:
-        from hkdcli.distill.online import Stage, train_levels
+        from hkdcli.distill.levels import Stage
+        from hkdcli.distill.online import train_levels
         from hkdcli.distill.scores import score_levels
         from hkdcli.runtime import choose_runtime
 

@@ -146,11 +146,11 @@ def find_model(model: str, level: str | None) -> ModelSource:
 
 
 def _find_level(folder: Path, place: int, entry: dict[str, Any], *, is_base: bool) -> ModelSource:
-    """A level that came ready is where the recipe says; a trained one is in the run folder."""
-    if entry["train"] is None:
-        return ModelSource(entry["model"], entry["adapter"], entry["quantization"])
+    """A trained level is in the run folder; one that came ready, and stayed so, where the recipe says."""
     own = folder / "levels" / f"{place}-{entry['name']}"
-    for candidate in (folder / "student",) if is_base else (own / "model", own / "adapter"):
+    for candidate in (folder / "student",) if is_base else (own / "mutual", own / "model", own / "adapter"):
         if candidate.is_dir():
             return ModelSource(str(candidate), quantization=entry["quantization"])
+    if entry["train"] is None:
+        return ModelSource(entry["model"], entry["adapter"], entry["quantization"])
     raise UsageError(f"{folder}: level {entry['name']} is not trained yet", hint="Go on with --resume.")

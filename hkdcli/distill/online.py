@@ -7,65 +7,40 @@ goes on from its latest checkpoint. A level that teaches is loaded from its fold
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 import torch
 from accelerate import Accelerator
 
-from hkdcli.checkpoints import is_complete, publish_folder
+from hkdcli.checkpoints import is_complete
 from hkdcli.data.chat import get_tokenizer
 from hkdcli.data.collate import Collator
 from hkdcli.data.datasets import Dataset
-from hkdcli.data.prompts import compute_prompt_hash, identity_presentation
+from hkdcli.data.prompts import identity_presentation
+from hkdcli.distill.answering import answer_all, score_answers
+from hkdcli.distill.levels import (
+    Stage,
+    TrainedLevel,
+    get_start,
+    load_learner,
+    load_level,
+    locate_levels,
+    publish_level,
+)
 from hkdcli.distill.log import TrainLog
-from hkdcli.distill.objective import OnlineObjective
+from hkdcli.distill.objective import MutualObjective, OnlineObjective
 from hkdcli.distill.pyramid import Lesson, plan_lessons
 from hkdcli.distill.pyramid import Level as PlannedLevel
+from hkdcli.distill.reading import check_reading
 from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.signals import LiveTeachers
 from hkdcli.distill.sources import DatasetSource
+from hkdcli.distill.teacher_check import check_teacher
 from hkdcli.distill.trainer import train
-from hkdcli.errors import ModelError
-from hkdcli.evaluation.metrics import evaluate_predictions
-from hkdcli.evaluation.predictions import Prediction
-from hkdcli.inference.predict import Asking, answer_examples
 from hkdcli.inference.scoring import Scorer
-from hkdcli.models.adapters import attach_lora, save_adapter
 from hkdcli.models.answers import AnswerModel
-from hkdcli.models.families import get_vocabulary_size, unwrap
-from hkdcli.models.loading import LoadedModel, load_model, quiet
-from hkdcli.reporter import Reporter
-from hkdcli.runs import RunFolder
+from hkdcli.models.families import get_vocabulary_size
+from hkdcli.models.loading import LoadedModel
 from hkdcli.runtime import Runtime
-
-if TYPE_CHECKING:
-    from hkdcli.recipe import Level, Recipe
-
-EVALUATION_BATCH_SIZE = 32
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedLevel:
-    """A level that is ready to answer: what `load_level` loads."""
-
-    name: str
-    model: str
-    adapter: str | None
-    quantization: Literal["none", "int8", "nf4"]
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Everything that the levels of one run share."""
-
-    recipe: Recipe
-    data: Mapping[str, Dataset]
-    run: RunFolder
-    runtime: Runtime
-    reporter: Reporter
 
 
 def train_levels(stage: Stage) -> list[TrainedLevel]:
@@ -77,103 +52,52 @@ def train_levels(stage: Stage) -> list[TrainedLevel]:
     Returns:
         The levels, apex first.
     """
-    pyramid = stage.recipe.pyramid
-    levels = [_locate_level(stage, place) for place in range(len(pyramid))]
-    planned = [PlannedLevel(level.name, ready=level.train is None) for level in pyramid]
-    for lesson in plan_lessons(planned, stage.recipe.distill.teachers):
-        folder = _choose_folder(stage, lesson.student)
-        if is_complete(folder):
-            stage.reporter.note(f"{pyramid[lesson.student].name} is trained already")
+    pyramid, distill = stage.recipe.pyramid, stage.recipe.distill
+    planned = [PlannedLevel(level.name, level.train is None, level.weight) for level in pyramid]
+    for lesson in plan_lessons(planned, distill.teachers):
+        level = pyramid[lesson.student]
+        if is_complete(stage.get_folder(lesson.student)):
+            stage.reporter.note(f"{level.name} is trained already")
             continue
-        teachers = [load_level(levels[place], stage.runtime) for place in lesson.teachers]
-        student = _load_student(pyramid[lesson.student], stage)
+        teachers = _load_teachers(stage, lesson)
+        student = load_learner(stage, lesson.student, get_start(level))
         _teach(stage, lesson, teachers, student)
-        publish_folder(folder, partial(_write_level, student=student, level=pyramid[lesson.student]))
-    return levels
+        if teachers and distill.mutual:
+            parent = lesson.teachers[0]
+            publish_level(stage.get_mutual_folder(parent), teachers[0], pyramid[parent])
+        publish_level(stage.get_folder(lesson.student), student, level)
+    return locate_levels(stage)
 
 
-def load_level(level: TrainedLevel, runtime: Runtime) -> LoadedModel:
-    """Load a level as it will be used: frozen, quantized where its recipe says so."""
-    return load_model(
-        level.model,
-        adapter=level.adapter,
-        quantization=level.quantization,
-        device=runtime.device,
-        dtype=runtime.dtype,
-    )
-
-
-def check_same_reading(teacher: LoadedModel, student: LoadedModel) -> None:
-    """Check that teacher and student turn a record into the same tokens and pixels.
-
-    Args:
-        teacher: its logits are compared with the student's, position by position.
-        student: its processor prepares the batches for both.
-
-    Raises:
-        ModelError: tokenizer, chat template or image processor differ.
-    """
-    if compute_prompt_hash(teacher.processor) != compute_prompt_hash(student.processor):
-        raise ModelError(
-            f"{teacher.source} and {student.source} read prompts differently: tokenizer, chat template or "
-            "image processor differ, so their answers cannot be compared token by token",
-            hint="choose levels of one model family, with the same processor files",
+def _load_teachers(stage: Stage, lesson: Lesson) -> list[LoadedModel]:
+    """The teachers of a lesson, nearest first, each of which has shown that it can teach."""
+    levels, teachers = locate_levels(stage), []
+    for place in lesson.teachers:
+        learns = stage.recipe.distill.mutual and place == lesson.teachers[0]
+        teachers.append(
+            load_learner(stage, place, levels[place]) if learns else load_level(levels[place], stage.runtime)
         )
-
-
-def _choose_folder(stage: Stage, place: int) -> Path:
-    """Where a trained level ends up: the base is the student, ready to infer."""
-    level = stage.recipe.pyramid[place]
-    if place == len(stage.recipe.pyramid) - 1:
-        return stage.run.student
-    return stage.run.level(place, level.name) / ("model" if level.tuning == "full" else "adapter")
-
-
-def _locate_level(stage: Stage, place: int) -> TrainedLevel:
-    level = stage.recipe.pyramid[place]
-    if level.train is None:
-        return TrainedLevel(level.name, level.model, level.adapter, level.quantization)
-    folder = str(_choose_folder(stage, place))
-    if level.tuning == "full":
-        return TrainedLevel(level.name, folder, None, "none")
-    return TrainedLevel(level.name, level.model, folder, level.quantization)
-
-
-def _load_student(level: Level, stage: Stage) -> LoadedModel:
-    """The level with what is to be trained requiring gradients; weights that are trained are float32."""
-    lora = None if level.tuning == "full" else level.tuning.lora
-    loaded = load_model(
-        level.model,
-        adapter=level.adapter,
-        quantization=level.quantization,
-        device=stage.runtime.device,
-        dtype=torch.float32 if lora is None else stage.runtime.dtype,
-        trainable=True,
-    )
-    if lora is None or level.adapter is not None:
-        return loaded
-    torch.manual_seed(stage.recipe.seed)
-    wrapped = attach_lora(
-        loaded.model, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets
-    )
-    return LoadedModel(wrapped, loaded.processor, loaded.source, None, loaded.quantization)
+        check_teacher(stage, place, levels[place], teachers[-1])
+    return teachers
 
 
 def _teach(stage: Stage, lesson: Lesson, teachers: Sequence[LoadedModel], student: LoadedModel) -> None:
     """Train one level; its checkpoints go to its folder, its figures to the run's log."""
-    for teacher in teachers:
-        check_same_reading(teacher, student)
-    level, run = stage.recipe.pyramid[lesson.student], stage.run
+    level, run, data = stage.recipe.pyramid[lesson.student], stage.run, stage.data["train"]
+    mutual = stage.recipe.distill.mutual and bool(teachers)
     log = TrainLog(
         run.path / "log.jsonl", stage.reporter, level=level.name, tensorboard=run.path / "tensorboard"
     )
-    collator = Collator(student.processor)
     taught_by = " and ".join(stage.recipe.pyramid[place].name for place in lesson.teachers)
     train(
         AnswerModel(student.model),
-        LiveTeachers([AnswerModel(teacher.model) for teacher in teachers]),
+        LiveTeachers(
+            [AnswerModel(teacher.model) for teacher in teachers],
+            [_build_own_source(stage, teacher, student) for teacher in teachers],
+            mutual=mutual,
+        ),
         _build_objective(stage, lesson, teachers, student),
-        DatasetSource(stage.data["train"], collator, lambda example, _: identity_presentation(example)),
+        _build_source(data, student),
         _build_settings(stage, lesson),
         run.level(lesson.student, level.name),
         stage.reporter,
@@ -181,16 +105,29 @@ def _teach(stage: Stage, lesson: Lesson, teachers: Sequence[LoadedModel], studen
         accelerator=_build_accelerator(stage.runtime),
         resume=run.resumed,
         task=f"{level.name}, taught by {taught_by or 'labels alone'}",
-        evaluate=_build_evaluate(student, stage.data.get("dev")),
+        evaluate=_build_evaluate(stage, student),
     )
+
+
+def _build_source(data: Dataset, reader: LoadedModel) -> DatasetSource:
+    return DatasetSource(data, Collator(reader.processor), lambda example, _: identity_presentation(example))
+
+
+def _build_own_source(stage: Stage, teacher: LoadedModel, student: LoadedModel) -> DatasetSource | None:
+    """Batches of the teacher's own, where it reads differently from the student."""
+    choice_only = stage.recipe.distill.choice_weight == 1.0 and not stage.recipe.distill.mutual
+    if check_reading(teacher, student, choice_only=choice_only):
+        return None
+    stage.reporter.note(f"{teacher.source} reads records in its own way: they are prepared for it apart")
+    return _build_source(stage.data["train"], teacher)
 
 
 def _build_objective(
     stage: Stage, lesson: Lesson, teachers: Sequence[LoadedModel], student: LoadedModel
-) -> OnlineObjective:
+) -> OnlineObjective | MutualObjective:
     distill = stage.recipe.distill
     heads = [get_vocabulary_size(loaded.model) for loaded in (student, *teachers)]
-    return OnlineObjective(
+    objective = OnlineObjective(
         # Heads are padded to round sizes; no text ever has the tokens past the tokenizer's.
         vocabulary=min(*heads, len(get_tokenizer(student.processor))),
         divergence=distill.divergence,
@@ -201,6 +138,7 @@ def _build_objective(
         top_k=distill.top_k,
         scale_by_temperature=distill.scale_by_temperature,
     )
+    return MutualObjective(objective) if distill.mutual and teachers else objective
 
 
 def _build_settings(stage: Stage, lesson: Lesson) -> TrainSettings:
@@ -220,29 +158,14 @@ def _build_accelerator(runtime: Runtime) -> Accelerator:
     return Accelerator(cpu=runtime.device.type == "cpu", mixed_precision=precision)
 
 
-def _build_evaluate(student: LoadedModel, dev: Dataset | None) -> Callable[[], Mapping[str, float]] | None:
-    """How the student answers the dev split at the moment; figures that are undefined are left out."""
-    if dev is None:
+def _build_evaluate(stage: Stage, student: LoadedModel) -> Callable[[], Mapping[str, float | None]] | None:
+    """How the student answers the dev split at the moment."""
+    if (dev := stage.data.get("dev")) is None:
         return None
-    scorer = Scorer(student)
+    scorer, batch_size = Scorer(student), stage.recipe.train.micro_batch_size
 
-    def evaluate() -> Mapping[str, float]:
-        predictions = []
-        for start in range(0, len(dev.examples), EVALUATION_BATCH_SIZE):
-            batch = dev.examples[start : start + EVALUATION_BATCH_SIZE]
-            for row in answer_examples(dev, batch, scorer, Asking()):
-                predictions.append(Prediction(row["id"], frozenset(row["prediction"] or ())))
-        scores = evaluate_predictions(predictions, dev.examples).metrics
-        return {f"dev_{name}": value for name, value in scores.items() if value is not None}
+    def evaluate() -> Mapping[str, float | None]:
+        metrics = score_answers(answer_all(scorer, dev, batch_size), dev).metrics
+        return {f"dev_{name}": value for name, value in metrics.items()}
 
     return evaluate
-
-
-def _write_level(folder: Path, student: LoadedModel, level: Level) -> None:
-    """A folder that `load_model` takes, and plain transformers too: weights or adapter, and the processor."""
-    with quiet():
-        if level.tuning == "full":
-            unwrap(student.model).save_pretrained(folder)
-        else:
-            save_adapter(student.model, folder, source=level.model)
-        student.processor.save_pretrained(folder)

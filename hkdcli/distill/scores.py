@@ -7,7 +7,7 @@ from typing import Any
 
 from hkdcli.atomic import write_json
 from hkdcli.data.datasets import Dataset
-from hkdcli.distill.online import EVALUATION_BATCH_SIZE, Stage, TrainedLevel, load_level
+from hkdcli.distill.levels import Stage, TrainedLevel, load_level
 from hkdcli.evaluation.metrics import Metrics, evaluate_predictions, read_predictions
 from hkdcli.inference.predict import predict
 from hkdcli.inference.scoring import Scorer
@@ -53,7 +53,7 @@ def _score_level(stage: Stage, level: TrainedLevel, data: Dataset) -> Metrics:
         Scorer(load_level(level, stage.runtime)),
         out=path,
         resume=path.exists(),
-        batch_size=EVALUATION_BATCH_SIZE,
+        batch_size=stage.recipe.train.micro_batch_size,
         reporter=stage.reporter,
     )
     metrics = evaluate_predictions(read_predictions(path), data.examples)

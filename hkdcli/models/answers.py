@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hkdcli.data.batches import Batch
+from hkdcli.data.batches import Batch, move_inputs
 from hkdcli.errors import ModelError
 from hkdcli.models import families
 
@@ -57,7 +57,10 @@ class AnswerModel(nn.Module):
         Returns:
             Logits equal to those of the full model at the same positions, cast to float32.
         """
-        hidden = compute_hidden_states(self.model, batch.model_inputs)
+        # Pixels come in float32; a model that is held in bfloat16 takes no others than its own.
+        dtype = families.unwrap(self.model).get_input_embeddings().weight.dtype
+        inputs = move_inputs(batch.model_inputs, batch.first.device, dtype)
+        hidden = compute_hidden_states(self.model, inputs)
         return AnswerLogits(compute_logits(self.model, hidden[batch.answer_rows, batch.answer_columns]))
 
     def train(self, mode: bool = True) -> AnswerModel:

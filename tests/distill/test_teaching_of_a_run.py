@@ -10,7 +10,7 @@ from tiny_records import make_hallucination, make_image
 
 from hkdcli.data.collate import Collator
 from hkdcli.data.prompts import identity_presentation
-from hkdcli.distill.online import TrainedLevel, load_level
+from hkdcli.distill.levels import TrainedLevel, load_level
 from hkdcli.engine import distill_online
 from hkdcli.errors import ModelError
 from hkdcli.models.adapters import attach_lora, save_adapter

@@ -1,0 +1,153 @@
+"""The levels of a run: where each one is, how it is loaded to teach and to learn, how it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from hkdcli.checkpoints import is_complete, publish_folder
+from hkdcli.data.datasets import Dataset
+from hkdcli.models.adapters import attach_lora, save_adapter
+from hkdcli.models.families import unwrap
+from hkdcli.models.loading import LoadedModel, load_model, quiet
+from hkdcli.models.quantization import Quantization
+from hkdcli.reporter import Reporter
+from hkdcli.runs import RunFolder
+from hkdcli.runtime import Runtime
+
+if TYPE_CHECKING:
+    from hkdcli.recipe import Level, Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedLevel:
+    """A level that is ready to answer: what `load_level` loads."""
+
+    name: str
+    model: str
+    adapter: str | None
+    quantization: Quantization
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Everything that the levels of one run share."""
+
+    recipe: Recipe
+    data: Mapping[str, Dataset]
+    run: RunFolder
+    runtime: Runtime
+    reporter: Reporter
+
+    @property
+    def base(self) -> int:
+        """Place of the level to deploy, the last."""
+        return len(self.recipe.pyramid) - 1
+
+    def get_folder(self, place: int) -> Path:
+        """Where a trained level ends up: the base is the student, ready to infer."""
+        level = self.recipe.pyramid[place]
+        if place == self.base:
+            return self.run.student
+        return self.run.level(place, level.name) / ("model" if level.tuning == "full" else "adapter")
+
+    def get_mutual_folder(self, place: int) -> Path:
+        """Where a level ends up that has learned from its own student."""
+        return self.run.level(place, self.recipe.pyramid[place].name) / "mutual"
+
+
+def locate_levels(stage: Stage) -> list[TrainedLevel]:
+    """Where each level is, or will be once it is trained, apex first."""
+    return [_locate(stage, place) for place in range(len(stage.recipe.pyramid))]
+
+
+def load_level(level: TrainedLevel, runtime: Runtime, *, trainable: bool = False) -> LoadedModel:
+    """Load a level as it will be used, quantized where its recipe says so.
+
+    Args:
+        level: where it is.
+        runtime: device and number type.
+        trainable: False freezes it; True leaves its adapter (or, without one, all weights) trainable.
+
+    Returns:
+        The level, in evaluation mode.
+    """
+    return load_model(
+        level.model,
+        adapter=level.adapter,
+        quantization=level.quantization,
+        device=runtime.device,
+        dtype=runtime.dtype,
+        trainable=trainable,
+    )
+
+
+def load_learner(stage: Stage, place: int, start: TrainedLevel) -> LoadedModel:
+    """Load a level with what is to be trained requiring gradients; weights that are trained are float32.
+
+    Args:
+        stage: the run.
+        place: of the level in the pyramid.
+        start: what it begins from.
+
+    Returns:
+        The level, with a fresh adapter where its recipe wants one and `start` has none.
+    """
+    lora = None if (tuning := stage.recipe.pyramid[place].tuning) == "full" else tuning.lora
+    runtime = Runtime(stage.runtime.device, torch.float32) if lora is None else stage.runtime
+    loaded = load_level(start, runtime, trainable=True)
+    if lora is None or loaded.adapter is not None:
+        return loaded
+    torch.manual_seed(stage.recipe.seed)
+    wrapped = attach_lora(
+        loaded.model,
+        rank=lora.rank,
+        alpha=lora.alpha,
+        dropout=lora.dropout,
+        targets=lora.targets,
+    )
+    return LoadedModel(wrapped, loaded.processor, loaded.source, None, loaded.quantization)
+
+
+def get_start(level: Level) -> TrainedLevel:
+    """What a level is before any training: the model, and the adapter, that the recipe names."""
+    return TrainedLevel(level.name, level.model, level.adapter, level.quantization)
+
+
+def publish_level(folder: Path, trained: LoadedModel, level: Level) -> None:
+    """Write a level as a sealed folder that `load_model` takes, and plain transformers too.
+
+    Args:
+        folder: where it appears, as a whole.
+        trained: the level with its final weights.
+        level: what the recipe says of it.
+    """
+    publish_folder(folder, partial(_write_level, trained=trained, level=level))
+
+
+def _locate(stage: Stage, place: int) -> TrainedLevel:
+    level = stage.recipe.pyramid[place]
+    folder = stage.get_folder(place)
+    # What learned beside its student is what the level is from then on; not before that student is done.
+    if stage.recipe.distill.mutual and place < stage.base and is_complete(stage.get_folder(place + 1)):
+        folder = stage.get_mutual_folder(place)
+    elif level.train is None:
+        return get_start(level)
+    if level.tuning == "full":
+        return TrainedLevel(level.name, str(folder), None, "none")
+    return TrainedLevel(level.name, level.model, str(folder), level.quantization)
+
+
+def _write_level(folder: Path, trained: LoadedModel, level: Level) -> None:
+    """Weights or adapter, and the processor."""
+    with quiet():
+        if level.tuning == "full":
+            unwrap(trained.model).save_pretrained(folder)
+        else:
+            save_adapter(trained.model, folder, source=level.model)
+        trained.processor.save_pretrained(folder)

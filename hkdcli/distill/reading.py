@@ -1,0 +1,96 @@
+"""Whether a teacher and a student can be compared, and whether they can share one preprocessing pass.
+
+Two models read alike when tokenizer, chat template and image processor are equal: then one batch serves both.
+With another image processor a teacher gets batches of its own, and its answer still has the student's tokens.
+With another tokenizer or chat template only the choice of a letter means the same to both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from hkdcli.data.chat import get_tokenizer, read_chat_frame
+from hkdcli.data.collate import Collator
+from hkdcli.data.datasets import Dataset
+from hkdcli.data.prompts import compute_prompt_hash, identity_presentation
+from hkdcli.errors import ModelError
+from hkdcli.models.answers import AnswerModel
+from hkdcli.models.loading import LoadedModel
+
+
+def check_reading(teacher: LoadedModel, student: LoadedModel, *, choice_only: bool) -> bool:
+    """Check that a teacher's logits can be compared with the student's.
+
+    Args:
+        teacher: its processor may differ.
+        student: its tokens are those of the loss.
+        choice_only: only the choice of the first letter is compared; letters are matched by their text.
+
+    Returns:
+        Whether both turn a record into the same tokens and pixels, so that one batch serves both.
+
+    Raises:
+        ModelError: answer tokens are to be compared, and tokenizer or chat template differ.
+    """
+    if compute_prompt_hash(teacher.processor) == compute_prompt_hash(student.processor):
+        return True
+    differing = find_differing(teacher.processor, student.processor)
+    if differing and not choice_only:
+        raise ModelError(
+            f"{teacher.source} and {student.source} have different {' and '.join(differing)}, so their "
+            "answers cannot be compared token by token, only by choice",
+            hint="set distill.choice_weight=1, or choose levels of one model family",
+        )
+    return False
+
+
+def find_differing(teacher: Any, student: Any) -> list[str]:
+    """What two processors have different that decides the tokens of an answer; empty: nothing.
+
+    The size of a vocabulary tells nothing: two tokenizers of one size can number their tokens differently.
+
+    Args:
+        teacher: a processor.
+        student: a processor.
+
+    Returns:
+        Of "tokenizers" and "chat templates" those that differ.
+    """
+    vocabularies = [get_tokenizer(processor).get_vocab() for processor in (teacher, student)]
+    frames = [read_chat_frame(processor) for processor in (teacher, student)]
+    found = {"tokenizers": vocabularies[0] != vocabularies[1], "chat templates": frames[0] != frames[1]}
+    return [name for name, differs in found.items() if differs]
+
+
+def check_runs(loaded: LoadedModel, data: Dataset) -> None:
+    """Check that a model takes what its own processor makes of a record: one pass over one example.
+
+    Args:
+        loaded: model and processor.
+        data: has at least one example.
+
+    Raises:
+        ModelError: for example the processor writes another number of image tokens than the model makes, or
+            the logits are not finite.
+    """
+    example = data.examples[0]
+    image = data.images.load(example.image)
+    batch = Collator(loaded.processor)([example], [image], [identity_presentation(example)])
+    device = next(loaded.model.parameters()).device
+    try:
+        with torch.no_grad():
+            logits = AnswerModel(loaded.model).eval()(batch.to(device)).logits
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, RuntimeError, IndexError) as error:
+        raise ModelError(
+            f"{loaded.source}: the model cannot read what its processor makes of a record: {error}",
+            hint="processor and model files must come from one checkpoint; compare image_seq_len, patch_size",
+        ) from error
+    if not torch.isfinite(logits).all():
+        raise ModelError(
+            f"{loaded.source}: gives NaN or infinite logits on the first record",
+            hint="its weights are damaged, or its number type overflows: try runtime.dtype=float32",
+        )

@@ -1,0 +1,102 @@
+"""What a teacher has to show before a level is trained on its word.
+
+It answers a sample of records. One that is no better than the best constant answer would teach nonsense, at
+the price of a whole training: the run stops. Its score is about what a student can reach by copying it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from hkdcli.atomic import write_json
+from hkdcli.data.datasets import Dataset
+from hkdcli.distill.answering import answer_all, score_answers, take_sample
+from hkdcli.distill.levels import Stage, TrainedLevel, load_level
+from hkdcli.distill.reading import check_runs
+from hkdcli.errors import GateError
+from hkdcli.inference.scoring import Scorer
+from hkdcli.models.folders import find_model_folder
+from hkdcli.models.loading import LoadedModel
+
+FILE_NAME = "teacher_check.json"
+
+
+def check_teacher(stage: Stage, place: int, level: TrainedLevel, loaded: LoadedModel) -> None:
+    """Check a teacher, once in a run; what was found is kept in the level's folder.
+
+    Args:
+        stage: the run; `distill.teacher_check` of its recipe says how much to ask and what failing does.
+        place: of the teacher in the pyramid.
+        level: where it is.
+        loaded: the same, ready to answer.
+
+    Raises:
+        GateError: it scores no higher than the best constant answer on the sample.
+    """
+    settings = stage.recipe.distill.teacher_check
+    if settings is None:
+        return
+    path = stage.run.level(place, level.name) / FILE_NAME
+    if path.is_file():
+        found = json.loads(path.read_bytes())
+    else:
+        found = _examine(stage, level, loaded, settings.size)
+        write_json(path, found)
+    stage.reporter.note(_describe(level.name, found))
+    if found["micro_f1"] > found["constant_micro_f1"]:
+        return
+    message = (
+        f"{level.name} is no better a teacher than the best constant answer: micro-F1 "
+        f"{found['micro_f1']:.3f} against {found['constant_micro_f1']:.3f} on {found['records']} records of "
+        f"{found['split']}"
+    )
+    if settings.on_fail == "stop":
+        raise GateError(
+            message,
+            hint="Choose or tune another teacher; distill.teacher_check.on_fail=warn goes on all the same.",
+        )
+    stage.reporter.warn(message)
+
+
+def _examine(stage: Stage, level: TrainedLevel, loaded: LoadedModel, size: int) -> dict[str, Any]:
+    split = "dev" if "dev" in stage.data else "train"
+    sample, batch_size = take_sample(stage.data[split], size), stage.recipe.train.micro_batch_size
+    check_runs(loaded, sample)
+    said = answer_all(Scorer(loaded), sample, batch_size)
+    metrics = score_answers(said, sample).metrics
+    found = {"split": split, "records": len(sample.examples), "quantization": level.quantization}
+    found |= {name: metrics[name] or 0.0 for name in ("micro_f1", "constant_micro_f1")}
+    return found | {"agreement_unquantized": _compare_unquantized(stage, level, said, sample)}
+
+
+def _compare_unquantized(stage: Stage, level: TrainedLevel, said: list[Any], sample: Dataset) -> float | None:
+    """Share of records that the unquantized level answers alike; None where there is none, or no room."""
+    if level.quantization == "none" or not _fits(find_model_folder(level.model), stage.runtime.device):
+        return None
+    whole = TrainedLevel(level.name, level.model, level.adapter, "none")
+    scorer = Scorer(load_level(whole, stage.runtime))
+    others = answer_all(scorer, sample, stage.recipe.train.micro_batch_size)
+    alike = [one.choices == other.choices for one, other in zip(said, others, strict=True)]
+    return sum(alike) / len(alike)
+
+
+def _fits(folder: Path, device: torch.device) -> bool:
+    """Whether twice the weights on disk fit into what is free: room for them, and for what they compute."""
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    return 2 * size < free
+
+
+def _describe(name: str, found: dict[str, Any]) -> str:
+    text = (
+        f"{name} teaches: micro-F1 {found['micro_f1']:.3f} on {found['records']} records of {found['split']} "
+        f"(best constant answer {found['constant_micro_f1']:.3f}), about what a copy of it can reach"
+    )
+    if (agreement := found["agreement_unquantized"]) is not None:
+        text += f"; in {found['quantization']} it answers {agreement:.1%} of them as it does unquantized"
+    return text
