@@ -15,7 +15,7 @@ from hkdcli.distill.stepper import Stepper
 
 HERE, RUN = "distill/test_peer_defects.py", "distill/test_teaching_of_a_run.py"
 LOSSES, OBJECTIVE = "distill/test_losses.py", "distill/test_objective.py"
-TOP_K, TRAINER = "distill/test_top_k.py", "distill/test_trainer.py"
+TOP_K, TRAINER, ROBUST = "distill/test_top_k.py", "distill/test_trainer.py", "distill/test_robust.py"
 TINY = "distill/test_tiny_models.py"
 
 GUARDS = {
@@ -69,7 +69,7 @@ GUARDS = {
         (RUN, "test_padding_of_either_head_stays_out_of_the_teaching_of_a_run"),
     ],
     "a resumed run sees other examples, or loses its optimizer": [
-        (TRAINER, "test_log_lines_after_a_resume_equal_the_uninterrupted_ones"),
+        (ROBUST, "test_r08_log_lines_after_a_resume_equal_the_uninterrupted_ones"),
     ],
 }
 

@@ -1,34 +1,14 @@
-"""The loop on a toy: what a step computes, and what survives interruptions."""
-
-import json
-import os
-import signal
-import time
+"""The loop on a toy: what a step computes, what is logged and kept."""
 
 import pytest
 import torch
-from toy import ToySource, ToyStudent, make_objective, make_settings, make_teachers
+from toy import ToyStudent, make_objective, make_settings, make_teachers
+from toy_run import Listener, read_log, run
 
 from hkdcli.checkpoints import find_latest_checkpoint
 from hkdcli.distill.log import TrainLog
-from hkdcli.distill.stepper import Stepper
-from hkdcli.distill.trainer import train
-from hkdcli.errors import HkdError, Interrupted, ModelError, StoppedError
+from hkdcli.errors import ModelError
 from hkdcli.reporter import SilentReporter
-
-
-class Listener(SilentReporter):
-    def __init__(self):
-        self.warnings, self.notes, self.steps = [], [], []
-
-    def warn(self, text):
-        self.warnings.append(text)
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def advance(self, done, **figures):
-        self.steps.append(done)
 
 
 @pytest.fixture(autouse=True)
@@ -37,34 +17,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def run(folder, *, student=None, source=None, objective=None, reporter=None, signals=None, **options):
-    settings = options.pop("settings", None) or make_settings()
-    student = student or ToyStudent(dropout=0.2)
-    result = train(
-        student,
-        signals or make_teachers(),
-        objective or make_objective(),
-        source or ToySource(),
-        settings,
-        folder,
-        reporter,
-        **options,
-    )
-    return student, result
-
-
-def read_log(folder, *, timeless=False):
-    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    hidden = ("seconds", "tokens_per_s", "peak_memory_gib") if timeless else ()
-    return [{key: value for key, value in row.items() if key not in hidden} for row in rows]
-
-
-def assert_same_weights(one, other):
-    expected = other.state_dict()
-    for name, tensor in one.state_dict().items():
-        assert torch.equal(tensor, expected[name]), name
 
 
 def test_training_learns_and_leaves_a_log(tmp_path):
@@ -151,62 +103,7 @@ def test_teachers_stay_as_they_are(tmp_path):
     assert all(torch.equal(t, before[name]) for name, t in teachers.teachers[0].state_dict().items())
 
 
-@pytest.mark.parametrize("stop_at", [3, 4, 7])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_a_resume_ends_bit_for_bit_alike(tmp_path, stop_at, number, code):
-    expected, _ = run(tmp_path / "whole")
-
-    def interrupt(load):
-        if load == 2 * stop_at:  # inside of step `stop_at`: two micro-batches a step
-            os.kill(os.getpid(), number)
-
-    with pytest.raises(StoppedError, match=f"stopped after step {stop_at}") as caught:
-        run(tmp_path / "cut", source=ToySource(on_load=interrupt))
-    assert caught.value.exit_code == code
-    reporter, student = Listener(), ToyStudent(dropout=0.2)
-    for parameter in student.parameters():
-        parameter.data += parameter.requires_grad  # nothing of a fresh student may be left
-    resumed, result = run(tmp_path / "cut", student=student, reporter=reporter, resume=True)
-    assert reporter.notes == [f"going on after step {stop_at} of 9"] and reporter.steps[0] == stop_at
-    assert result.step == 9
-    assert_same_weights(resumed, expected)
-
-
-def test_log_lines_after_a_resume_equal_the_uninterrupted_ones(tmp_path):
-    expected, _ = run(tmp_path / "whole")
-
-    def crash(load):
-        if load == 2 * 6:
-            raise KeyboardInterrupt  # as a kill would: nothing is saved, the log is ahead of the checkpoint
-
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", source=ToySource(on_load=crash))
-    assert read_log(tmp_path / "cut")[-1]["step"] == 5
-    with (tmp_path / "cut/log.jsonl").open("a") as file:
-        file.write('{"step": 6, "lo')  # a line cut short
-    resumed, _ = run(tmp_path / "cut", resume=True)
-    assert_same_weights(resumed, expected)
-    assert read_log(tmp_path / "cut", timeless=True) == read_log(tmp_path / "whole", timeless=True)
-
-
-def test_a_resume_of_a_finished_training_only_loads(tmp_path):
-    expected, first = run(tmp_path)
-    source = ToySource()
-    again, result = run(tmp_path, source=source, resume=True)
-    assert source.loads == 0 and result.checkpoint == first.checkpoint
-    assert_same_weights(again, expected)
-    assert len(read_log(tmp_path)) == 9
-
-
-def test_a_damaged_checkpoint_is_passed_over(tmp_path):
-    expected, result = run(tmp_path)
-    weights = result.checkpoint / "weights.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-10])
-    resumed, _ = run(tmp_path, resume=True)
-    assert_same_weights(resumed, expected)
-
-
-def test_rotation_keeps_as_many_as_asked(tmp_path):
+def test_r09_rotation_keeps_as_many_as_asked(tmp_path):
     run(tmp_path, settings=make_settings(keep_checkpoints=1))
     assert [path.name for path in (tmp_path / "checkpoints").glob("step-*")] == ["step-000009"]
 
@@ -217,74 +114,6 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     other.tower.requires_grad_(True)
     with pytest.raises(ModelError, match="tensors differ from this model's, such as student.tower"):
         run(tmp_path, student=other, resume=True)
-
-
-def test_a_second_interrupt_stops_at_once(tmp_path):
-    def interrupt(load):
-        if load == 5:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(5)
-
-    with pytest.raises(Interrupted, match="stopped at once by SIGINT"):
-        run(tmp_path, source=ToySource(on_load=interrupt))
-    assert find_latest_checkpoint(tmp_path / "checkpoints").name == "step-000002"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-class Poisoned:
-    """An objective whose loss is multiplied by a number in the steps given."""
-
-    def __init__(self, steps, number):
-        self.inner, self.steps, self.number, self.calls = make_objective(), steps, number, 0
-
-    def count(self, batch):
-        return self.inner.count(batch)
-
-    def __call__(self, student, teachers, batch, lambda_t):
-        step = self.calls // 2 + 1
-        self.calls += 1
-        parts = self.inner(student, teachers, batch, lambda_t)
-        if step in self.steps:
-            part = parts.parts["cross_entropy"]
-            parts.parts["cross_entropy"] = type(part)(part.total * self.number, part.unit, part.weight)
-        return parts
-
-
-@pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_never_reaches_the_weights(tmp_path, number):
-    student = ToyStudent()
-    stepper = Stepper(student, make_teachers(), Poisoned({1}, number), ToySource(), make_settings())
-    before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-    assert not stepper.take_step(0).finite
-    assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
-    assert not stepper.state.optimizer.state
-    assert stepper.take_step(1).finite
-    assert all(torch.isfinite(tensor).all() for tensor in student.state_dict().values())
-
-
-def test_three_such_steps_in_a_row_end_the_training(tmp_path):
-    reporter = Listener()
-    with pytest.raises(HkdError, match="not finite 3 steps in a row") as caught:
-        run(tmp_path, objective=Poisoned({2, 5, 6, 7}, float("nan")), reporter=reporter)
-    assert caught.value.exit_code == 1
-    assert len(reporter.warnings) == 4
-    assert find_latest_checkpoint(tmp_path / "checkpoints").name == "step-000006"  # saved with good weights
-    rows = read_log(tmp_path)
-    assert [row["step"] for row in rows if "not_finite" in row] == [2, 5, 6, 7]
-    assert rows[1]["loss"] is None and rows[1]["not_finite"]["loss"] == "nan"
-    resumed, result = run(tmp_path, resume=True)
-    assert all(torch.isfinite(tensor).all() for tensor in resumed.state_dict().values())
-
-
-def test_a_failing_log_warns_once_and_training_goes_on(tmp_path):
-    reporter = Listener()
-    (tmp_path / "occupied").mkdir()
-    log = TrainLog(tmp_path / "occupied", reporter, tensorboard=tmp_path / "tensorboard")
-    _, result = run(tmp_path / "run", reporter=reporter, log=log)
-    assert result.step == 9
-    assert len(reporter.warnings) == 1 and reporter.warnings[0].startswith("logging fails, training goes on")
-    assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
 def test_levels_share_a_log(tmp_path):
