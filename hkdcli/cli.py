@@ -11,8 +11,10 @@ from rich.markup import escape
 from hkdcli import __version__, engine
 from hkdcli.console import Console
 from hkdcli.errors import EXIT_SOME_RECORDS_FAILED
+from hkdcli.launch import follow_launcher, launch
 from hkdcli.opening import DataOptions
 from hkdcli.outcome import Outcome
+from hkdcli.ranks import find_place
 
 app = typer.Typer(
     help="Distil big vision-language judges into small hallucination and factuality detectors.",
@@ -32,6 +34,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "hkd distill-online recipes/quickstart.yaml train.max_steps=50 pyramid.small.train.max_steps=90",
         "hkd distill-online recipes/quickstart.yaml --dry-run",
         "hkd distill-online recipes/quickstart.yaml --resume",
+        "hkd distill-online recipes/quickstart.yaml --nproc 2",
     ),
     "infer": (
         "hkd infer runs/quickstart scenes:test --shift --out predictions.jsonl",
@@ -101,6 +104,9 @@ def distill_online(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check recipe, data and device; train nothing.")
     ] = False,
+    nproc: Annotated[
+        int | None, typer.Option(min=1, help="Train in this many processes, one to a GPU.", show_default="1")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Teach each level of a pyramid by the levels above it, live, and score them all."""
@@ -108,10 +114,25 @@ def distill_online(
     if dry_run:
         _end(console, engine.plan_distill_online(recipe, overrides or [], reporter=console))
         return
+    if nproc is not None and nproc > 1:
+        from hkdcli.recipe_file import read_recipe
+
+        read_recipe(recipe, overrides or [])  # what is wrong with it is told before anything is started
+        words = ["distill-online", str(recipe), *(overrides or []), *(["--out", str(out)] if out else [])]
+        flags = {"--resume": resume, "--overwrite": overwrite, "--json": json}
+        raise typer.Exit(launch([*words, *(name for name, given in flags.items() if given)], nproc))
+    follow_launcher()
+    is_main = find_place().is_main
     run = engine.distill_online(
-        recipe, overrides or [], out=out, resume=resume, overwrite=overwrite, reporter=console
+        recipe,
+        overrides or [],
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+        reporter=console if is_main else engine.SILENT,
     )
-    _end(console, run)
+    if is_main:
+        _end(console, run)
 
 
 @app.command(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,15 +62,18 @@ def distill_online(
         reporter: Told about progress.
 
     Returns:
-        What each level reached, beside the best constant answer.
+        What each level reached, beside the best constant answer; of several processes the main one knows.
     """
+    from hkdcli.ranks import join_ranks, leave_ranks
     from hkdcli.recipe_file import read_recipe
     from hkdcli.runs import open_run
 
-    recipe = read_recipe(recipe_path, overrides)
-    splits = open_splits(recipe.data, reporter)
-    folder = out or Path("runs") / recipe.name
-    with open_run(folder, build_facts(recipe, splits), resume=resume, overwrite=overwrite) as run:
+    with ExitStack() as stack:
+        stack.enter_context(join_ranks())
+        recipe = read_recipe(recipe_path, overrides)
+        splits = open_splits(recipe.data, reporter)
+        folder, facts = out or Path("runs") / recipe.name, build_facts(recipe, splits)
+        run = stack.enter_context(open_run(folder, facts, resume=resume, overwrite=overwrite))
         from hkdcli.distill.levels import Stage
         from hkdcli.distill.online import train_levels
         from hkdcli.distill.scores import score_levels
@@ -78,7 +82,8 @@ def distill_online(
         runtime = choose_runtime(recipe.runtime.device, recipe.runtime.dtype)
         reporter.note(runtime.describe())
         stage = Stage(recipe, splits, run, runtime, reporter)
-        scores = score_levels(stage, train_levels(stage))
+        levels = train_levels(stage)
+        scores = score_levels(stage, levels) if leave_ranks() else []
     document = {"run": str(folder), "student": str(run.student), "scores": scores}
     return Outcome(
         document, tables=[tabulate_levels(scores)] if scores else [], text=f"student: {run.student}"

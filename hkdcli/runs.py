@@ -24,6 +24,7 @@ from hkdcli.checkpoints import find_latest_checkpoint, publish_checkpoint
 from hkdcli.errors import UsageError
 from hkdcli.locks import hold_lock
 from hkdcli.masking import mask_secrets
+from hkdcli.ranks import find_place, share
 
 __all__ = [
     "Facts",
@@ -100,7 +101,7 @@ class RunFolder:
 def open_run(
     path: Path, facts: Facts, *, resume: bool = False, overwrite: bool = False
 ) -> Iterator[RunFolder]:
-    """Open a run folder for writing and hold its lock.
+    """Open a run folder for writing and hold its lock; of several processes the main one does so for all.
 
     Args:
         path: The folder; made if absent.
@@ -117,6 +118,9 @@ def open_run(
     """
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
+    if not find_place().is_main:
+        yield RunFolder(path, share(False))
+        return
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     with hold_lock(path / _LOCK):
@@ -134,7 +138,7 @@ def open_run(
         if not resumed:
             write_atomic(path / "recipe.resolved.yaml", mask_secrets(facts.recipe_text).encode())
             write_json(path / "manifest.json", _build_manifest(facts))
-        yield RunFolder(path, resumed)
+        yield RunFolder(path, share(resumed))
 
 
 def check_unchanged(path: Path, manifest: Mapping[str, Any], facts: Facts) -> None:

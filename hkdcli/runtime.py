@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from hkdcli.errors import SetupError
+from hkdcli.ranks import find_place
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,7 @@ def choose_runtime(device: DeviceName = "auto", dtype: DtypeName = "auto") -> Ru
             "device cuda was asked for, and torch finds no usable GPU",
             hint="check nvidia-smi and CUDA_VISIBLE_DEVICES, or use device: cpu",
         )
-    chosen = torch.device("cuda" if usable and device != "cpu" else "cpu")
+    chosen = _choose_gpu() if usable and device != "cpu" else torch.device("cpu")
     fast = chosen.type == "cuda" and torch.cuda.is_bf16_supported()
     name = dtype if dtype != "auto" else ("bfloat16" if fast else "float32")
     return Runtime(chosen, getattr(torch, name))
@@ -67,6 +68,21 @@ def set_seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def _choose_gpu() -> torch.device:
+    """The GPU of this process: its own, where it is one of several."""
+    import torch
+
+    place, count = find_place(), torch.cuda.device_count()
+    if place.size == 1:
+        return torch.device("cuda")
+    if place.local_rank >= count:
+        raise SetupError(
+            f"process {place.rank} has no GPU of its own: this machine has {count}",
+            hint=f"Start {count} processes, or use runtime.device=cpu.",
+        )
+    return torch.device("cuda", place.local_rank)
 
 
 def _describe_device(device: torch.device) -> str:

@@ -18,7 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from hkdcli.distill.parallel import cut_like, fetch_whole
 from hkdcli.errors import ModelError
+from hkdcli.ranks import collect, find_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +78,30 @@ def collect_weights(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     return _drop_shared(weights)
 
 
-def write_training(folder: Path, state: TrainingState, progress: Progress) -> None:
+def collect_training(state: TrainingState) -> dict[str, dict[str, Tensor]]:
+    """Everything that a checkpoint holds, as whole tensors on the CPU; every process has to call this.
+
+    Args:
+        state: what to collect.
+
+    Returns:
+        The tensors of each file; in any process but the main one they may be empty.
+    """
+    files = {"weights": collect_weights(state.modules), "optimizer": _collect_optimizer(state)}
+    collected = {name: _gather(tensors) for name, tensors in files.items()}
+    return {**collected, "random": _collect_random()}
+
+
+def write_training(folder: Path, files: Mapping[str, Mapping[str, Tensor]], progress: Progress) -> None:
     """Write every file of a checkpoint into an empty folder.
 
     Args:
         folder: exists.
-        state: what to write.
+        files: what `collect_training` gave the main process.
         progress: how far it has come.
     """
-    save_file(_to_cpu(collect_weights(state.modules)), folder / "weights.safetensors")
-    save_file(_to_cpu(_collect_optimizer(state)), folder / "optimizer.safetensors")
-    save_file(_collect_random(), folder / "random.safetensors")
+    for name, tensors in files.items():
+        save_file(dict(tensors), folder / f"{name}.safetensors")
     (folder / "progress.json").write_text(json.dumps(asdict(progress)) + "\n", encoding="utf-8")
 
 
@@ -171,12 +186,15 @@ def _collect_optimizer(state: TrainingState) -> dict[str, Tensor]:
 
 def _restore_optimizer(folder: Path, saved: Mapping[str, Tensor], state: TrainingState) -> None:
     indices = {name: index for index, name in enumerate(_name_parameters(state))}
+    parameters = [tensor for group in state.optimizer.param_groups for tensor in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
     for full_name, tensor in saved.items():
         name, _, key = full_name.rpartition("/")
         if name not in indices:
             raise ModelError(f"{folder}: the optimizer knows a parameter that this model lacks: {name}")
-        states.setdefault(indices[name], {})[key] = tensor
+        live = parameters[indices[name]]
+        # Moments are cut as their parameter is; the step count of each is a number.
+        states.setdefault(indices[name], {})[key] = cut_like(tensor, live) if tensor.dim() else tensor
     groups = state.optimizer.state_dict()["param_groups"]
     state.optimizer.load_state_dict({"state": states, "param_groups": groups})
 
@@ -197,22 +215,36 @@ def _copy_into(folder: Path, saved: Mapping[str, Tensor], live: Mapping[str, Ten
         )
     with torch.no_grad():
         for name, tensor in live.items():
-            tensor.copy_(saved[name])
+            tensor.copy_(cut_like(saved[name], tensor))
 
 
 def _collect_random() -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
+    """The random state of every process, as `rank/device`."""
+    own = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        states |= {f"cuda:{index}": value for index, value in enumerate(torch.cuda.get_rng_state_all())}
-    return states
+        own["cuda"] = torch.cuda.get_rng_state()
+    everyone = collect({name: value.tolist() for name, value in own.items()})
+    return {
+        f"{rank}/{name}": torch.tensor(values, dtype=torch.uint8)
+        for rank, states in enumerate(everyone)
+        for name, values in states.items()
+    }
 
 
 def _restore_random(states: Mapping[str, Tensor]) -> None:
-    torch.set_rng_state(states["cpu"])
-    for index in range(torch.cuda.device_count()):
-        if f"cuda:{index}" in states:
-            torch.cuda.set_rng_state(states[f"cuda:{index}"], index)
+    """Go on with this process's state; one that was not there before keeps the state that it has."""
+    rank = find_place().rank
+    if f"{rank}/cpu" in states:
+        torch.set_rng_state(states[f"{rank}/cpu"])
+    if torch.cuda.is_available() and f"{rank}/cuda" in states:
+        torch.cuda.set_rng_state(states[f"{rank}/cuda"])
 
 
-def _to_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def _gather(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Whole copies on the CPU, in the main process."""
+    gathered = {}
+    for name, tensor in tensors.items():
+        whole = fetch_whole(tensor.detach())
+        if find_place().is_main:
+            gathered[name] = whole.cpu().contiguous()
+    return gathered

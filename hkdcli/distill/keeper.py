@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from hkdcli.checkpoints import (
     count_checkpoints,
@@ -20,7 +22,7 @@ from hkdcli.checkpoints import (
 )
 from hkdcli.distill.checkpoint import (
     Progress,
-    collect_weights,
+    collect_training,
     estimate_bytes,
     load_weights,
     read_training,
@@ -29,6 +31,7 @@ from hkdcli.distill.checkpoint import (
 from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.stepper import Stepper
 from hkdcli.errors import HkdError, MachineLimitError
+from hkdcli.ranks import find_place, share
 from hkdcli.reporter import Reporter
 
 GIB = 2**30
@@ -78,17 +81,17 @@ class Keeper:
         Args:
             progress: how far training has come.
         """
-        self._check_finite(progress.step)
-        accelerator = self.stepper.accelerator
-        if accelerator.is_main_process:
+        files = collect_training(self.stepper.state)
+        if find_place().is_main:
+            self._check_finite(progress.step, files["weights"])
             self.current = publish_checkpoint(
                 self.folder,
                 progress.step,
-                lambda folder: write_training(folder, self.stepper.state, progress),
+                lambda folder: write_training(folder, files, progress),
                 keep=self.settings.keep_checkpoints,
                 spare=[progress.best_step] if self.settings.keep_best and progress.best_step else (),
             )
-        accelerator.wait_for_everyone()
+        self.current = Path(share(str(self.current)))
 
     def take_best(self, progress: Progress) -> Progress:
         """Put the weights of the best evaluation into the student, where they are to be kept.
@@ -129,8 +132,7 @@ class Keeper:
         in_turn = due if settings.keep_checkpoints is None else settings.keep_checkpoints + 1
         return in_turn + int(settings.keep_best and settings.evaluate_every is not None)
 
-    def _check_finite(self, step: int) -> None:
-        weights = collect_weights(self.stepper.modules)
+    def _check_finite(self, step: int, weights: Mapping[str, Tensor]) -> None:
         wrong = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
         if wrong:
             raise HkdError(

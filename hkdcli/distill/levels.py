@@ -12,10 +12,12 @@ import torch
 
 from hkdcli.checkpoints import is_complete, publish_folder
 from hkdcli.data.datasets import Dataset
+from hkdcli.distill.parallel import keep_whole
 from hkdcli.models.adapters import attach_lora, save_adapter
 from hkdcli.models.families import unwrap
 from hkdcli.models.loading import LoadedModel, load_model, quiet
 from hkdcli.models.quantization import Quantization
+from hkdcli.ranks import find_place, wait_for_all
 from hkdcli.reporter import Reporter
 from hkdcli.runs import RunFolder
 from hkdcli.runtime import Runtime
@@ -122,12 +124,17 @@ def get_start(level: Level) -> TrainedLevel:
 def publish_level(folder: Path, trained: LoadedModel, level: Level) -> None:
     """Write a level as a sealed folder that `load_model` takes, and plain transformers too.
 
+    Every process has to call this; the main one writes.
+
     Args:
         folder: where it appears, as a whole.
         trained: the level with its final weights.
         level: what the recipe says of it.
     """
-    publish_folder(folder, partial(_write_level, trained=trained, level=level))
+    keep_whole(trained.model)
+    if find_place().is_main:
+        publish_folder(folder, partial(_write_level, trained=trained, level=level))
+    wait_for_all()
 
 
 def _locate(stage: Stage, place: int) -> TrainedLevel:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from hkdcli.atomic import write_atomic
+from hkdcli.ranks import find_place
 from hkdcli.reporter import Reporter
 
 
@@ -71,6 +72,8 @@ class TrainLog:
             self._writer = None
 
     def _guard(self, action: Callable[[], None]) -> None:
+        if not find_place().is_main:
+            return
         try:
             action()
         except Exception as error:  # any failure of any logger: none may end a training

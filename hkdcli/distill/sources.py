@@ -21,6 +21,9 @@ class BatchSource(Protocol):
     def size(self) -> int:
         """How many examples there are to draw."""
 
+    def list_ids(self, draws: Sequence[Draw]) -> list[str]:
+        """The ids of the examples drawn, without reading them."""
+
     def load(self, draws: Sequence[Draw]) -> Batch:
         """The examples drawn, collated, on the CPU."""
 
@@ -43,6 +46,10 @@ class DatasetSource:
     def size(self) -> int:
         """How many examples there are to draw."""
         return len(self.dataset.examples)
+
+    def list_ids(self, draws: Sequence[Draw]) -> list[str]:
+        """The ids of the examples drawn, without reading them."""
+        return [self.dataset.examples[draw.index].id for draw in draws]
 
     def load(self, draws: Sequence[Draw]) -> Batch:
         """Open the images of the drawn examples and collate.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,12 +17,14 @@ from hkdcli.distill.checkpoint import TrainingState
 from hkdcli.distill.memory import describe_memory
 from hkdcli.distill.objective import Counts, LossParts
 from hkdcli.distill.order import Draw, StepShape, draw_step
+from hkdcli.distill.parallel import add_up_gradients, spread, wants_shards
 from hkdcli.distill.schedules import compute_lambda, compute_learning_rate
 from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.signals import Signals
 from hkdcli.distill.sources import BatchSource
 from hkdcli.errors import MachineLimitError, ModelError
 from hkdcli.models.answers import AnswerLogits
+from hkdcli.ranks import add_up, sign
 from hkdcli.reporter import Reporter, SilentReporter
 
 MAX_HALVINGS = 3  # of the micro-batch, before a training is too large for the machine
@@ -79,7 +80,7 @@ class Stepper:
         objective: what is minimised; likewise.
         source: where micro-batches come from.
         settings: how to train.
-        accelerator: precision and gradient synchronisation; None: single process, as the student stands.
+        accelerator: precision, and how many processes there are; None: as the student stands.
         reporter: told when the micro-batch has to shrink.
     """
 
@@ -99,9 +100,8 @@ class Stepper:
         self.accelerator = accelerator or Accelerator(cpu=device.type == "cpu")
         self.modules = {"student": student, **_find_trainable(objective=objective, signals=signals)}
         self.mutual = "signals" in self.modules
-        # Not placed: models are where they belong, and quantized weights must not be moved.
-        self.model = self.accelerator.prepare(student, device_placement=[False])
-        self.signals = self.accelerator.prepare(signals, device_placement=[False]) if self.mutual else signals
+        self.model = spread(student, self.accelerator, shards=wants_shards())
+        self.signals = spread(self.modules["signals"], self.accelerator) if self.mutual else signals
         self.parameters = [
             parameter
             for module in self.modules.values()
@@ -109,7 +109,7 @@ class Stepper:
             if parameter.requires_grad
         ]
         optimizer = build_optimizer(self.parameters, settings.weight_decay)
-        self.optimizer = self.accelerator.prepare(optimizer, device_placement=[False])
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer, device_placement=False)
         self.shape = StepShape(
             settings.micro_batch_size, settings.gradient_accumulation_steps, self.accelerator.num_processes
         )
@@ -198,7 +198,10 @@ class Stepper:
         rank, width = self.accelerator.process_index, self.width
         drawn = draw_step(step, self.source.size, self.settings.seed, self.shape, rank)
         pieces = [micro[at : at + width] for micro in drawn for at in range(0, len(micro), width)]
-        return [(piece, self.source.load(piece)) for piece in pieces]
+        sign(step + 1, "reading", [name for piece in pieces for name in self.source.list_ids(piece)])
+        batches = [(piece, self.source.load(piece)) for piece in pieces]
+        sign(step + 1, "computing", [name for _, batch in batches for name in batch.ids])
+        return batches
 
     def _schedule(self, step: int) -> tuple[float, float]:
         """Lambda and learning rate of a step."""
@@ -219,24 +222,19 @@ class Stepper:
         """How many of each unit the whole step has, over its micro-batches and all ranks."""
         counts = [self.objective.count(batch) for _, batch in batches]
         names = list(counts[0])
-        totals = torch.tensor([sum(count[name] for count in counts) for name in names])
-        if self.shape.ranks > 1:
-            totals = self.accelerator.reduce(totals.to(self.accelerator.device), "sum")
-        return dict(zip(names, totals.tolist(), strict=True))
+        totals = add_up([sum(count[name] for count in counts) for name in names])
+        return dict(zip(names, totals, strict=True))
 
     def _accumulate(
         self, batches: Sequence[MicroBatch], counts: Counts, lambda_t: float
     ) -> dict[str, Tensor]:
         """Add the gradients of every micro-batch; return the step's mean losses."""
         losses: dict[str, Tensor] = {}
-        for index, micro in enumerate(batches):
-            with ExitStack() as stack:
-                if index < len(batches) - 1:
-                    for model in (self.model, self.signals) if self.mutual else (self.model,):
-                        stack.enter_context(self.accelerator.no_sync(model))
-                for name, value in self._backward(micro, counts, lambda_t).items():
-                    losses[name] = losses[name] + value if name in losses else value
+        for micro in batches:
+            for name, value in self._backward(micro, counts, lambda_t).items():
+                losses[name] = losses[name] + value if name in losses else value
         if self.shape.ranks > 1:
+            add_up_gradients(self.parameters)
             losses = self.accelerator.reduce(losses, "sum")
         return losses
 
@@ -246,8 +244,7 @@ class Stepper:
         teachers = self.signals(batch, draws) if lambda_t > 0.0 or self.mutual else ()
         parts = self.objective(self.model(batch), teachers, batch, lambda_t)
         loss = parts.combine(counts)
-        # Ranks average their gradients, while the shares of a step add up.
-        self.accelerator.backward(loss * self.shape.ranks)
+        self.accelerator.backward(loss)
         return {"loss": loss.detach(), **parts.compute_means(counts)}
 
 

@@ -21,6 +21,7 @@ from hkdcli.distill.checkpoint import Progress
 from hkdcli.distill.due import is_checkpoint_due, is_done, is_evaluation_due
 from hkdcli.distill.keeper import Keeper
 from hkdcli.distill.log import TrainLog
+from hkdcli.distill.parallel import assembled
 from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.signals import Signals
 from hkdcli.distill.sources import BatchSource
@@ -28,6 +29,7 @@ from hkdcli.distill.stepper import Objective, Stepper
 from hkdcli.distill.stopping import StopRequest, listen_for_stop
 from hkdcli.distill.watch import Watch
 from hkdcli.errors import StoppedError
+from hkdcli.ranks import find_largest, find_place, share
 from hkdcli.reporter import Reporter, SilentReporter
 
 __all__ = ["Evaluate", "Objective", "TrainResult", "TrainSettings", "train"]
@@ -101,7 +103,8 @@ def train(
         evaluation mode.
     """
     reporter = reporter or SilentReporter()
-    torch.manual_seed(settings.seed)  # dropout does not depend on what ran before in this process
+    # Dropout does not depend on what ran before in this process, and differs between processes.
+    torch.manual_seed(settings.seed + find_place().rank)
     stepper = Stepper(student, signals, objective, source, settings, accelerator, reporter)
     keeper = Keeper(stepper, folder / "checkpoints", settings, reporter)
     progress = keeper.restore() if resume else Progress()
@@ -118,6 +121,7 @@ def train(
                 watch.observe(outcome, time.perf_counter() - started)
                 if evaluate is not None and is_evaluation_due(settings, watch.progress.step):
                     watch.judge(_evaluate(stepper, evaluate))
+                stop.signal_number = find_largest(stop.signal_number or 0) or None
                 if stop.signal_number or is_checkpoint_due(settings, watch.progress):
                     keeper.save(watch.progress)
                 _check_stop(stop, watch.progress.step, keeper.current)
@@ -135,7 +139,8 @@ def _evaluate(stepper: Stepper, evaluate: Evaluate) -> Mapping[str, float | None
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         for module in stepper.modules.values():
             module.eval()
-        figures = evaluate()
+        with assembled(stepper.modules["student"]):
+            figures = share(evaluate())  # one score for all: they must agree on when to stop
     stepper.set_training()
     return figures
 

@@ -45,6 +45,9 @@ class ToySource:
     on_load: object = None
     loads: int = 0
 
+    def list_ids(self, draws):
+        return [str(draw.index) for draw in draws]
+
     def load(self, draws):
         self.loads += 1
         if self.on_load is not None:

@@ -1,0 +1,131 @@
+"""`hkd --nproc N`: the same command in N processes that train one model together.
+
+torch's elastic launcher would do, but for three things: it ends the other processes as soon as one has
+failed, before they can say what they were at; it turns every exit code into 1; and it reports only the first
+to fail. What is left of it here is its environment, and a store that outlives every process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from hkdcli.errors import MachineLimitError
+from hkdcli.ranks import CLAIM, describe_signs
+
+if TYPE_CHECKING:
+    from torch.distributed import Store  # type: ignore[attr-defined]
+
+LAUNCHER_VARIABLE = "HKD_LAUNCHER"
+GRACE_S = 30.0  # between the first process's failure and the end of those that do not notice
+_PR_SET_PDEATHSIG = 1
+
+Children = Sequence[subprocess.Popen[bytes]]
+
+
+def launch(arguments: Sequence[str], count: int) -> int:
+    """Run `hkd ARGUMENTS` in processes that find each other, and wait for all of them.
+
+    SIGINT and SIGTERM are handed on to each, once: a terminal does not reach the sessions they run in.
+
+    Args:
+        arguments: What follows `hkd`.
+        count: How many processes.
+
+    Returns:
+        The exit code of the process that failed first; 0 where none has. `MachineLimitError` where a process
+        was killed and none of the others could tell of it.
+    """
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    children = [_start(arguments, rank, count, store.port) for rank in range(count)]
+    try:
+        with _handing_on(children):
+            _wait(children)
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+    return _find_code(children, store)
+
+
+def follow_launcher() -> None:
+    """End, with a last checkpoint, when the launcher that started this process is killed (Linux)."""
+    launcher = os.environ.get(LAUNCHER_VARIABLE)
+    if launcher is not None and sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != int(launcher):  # it was gone before we asked
+            raise SystemExit(128 + signal.SIGTERM)
+
+
+def _start(arguments: Sequence[str], rank: int, count: int, port: int) -> subprocess.Popen[bytes]:
+    environment = {
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count)),
+        **os.environ,
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is ours: no process opens another
+        LAUNCHER_VARIABLE: str(os.getpid()),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "hkdcli", *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+@contextmanager
+def _handing_on(children: Children) -> Iterator[None]:
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        for child in children:
+            child.send_signal(number)
+
+    before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait(children: Children) -> None:
+    """Until all have ended, or one has failed and the others had time to notice."""
+    failed_s = None
+    while any(child.poll() is None for child in children):
+        if failed_s is None and any(child.returncode for child in children):
+            failed_s = time.monotonic()
+        if failed_s is not None and time.monotonic() - failed_s > GRACE_S:
+            return
+        time.sleep(0.05)
+
+
+def _find_code(children: Children, store: Store) -> int:
+    if store.check([CLAIM]):
+        return int(store.get(CLAIM).decode().partition(":")[2])
+    codes = [child.returncode for child in children]
+    killed = {rank: -code for rank, code in enumerate(codes) if code < 0}
+    asked = set(killed.values()) & {signal.SIGINT, signal.SIGTERM}
+    if asked:
+        return 128 + asked.pop()
+    if killed:
+        names = [f"process {rank} by {signal.Signals(number).name}" for rank, number in killed.items()]
+        raise MachineLimitError(
+            f"killed from outside: {', '.join(names)}\n{describe_signs(store, len(children))}",
+            hint="This is often a want of memory: use a smaller micro_batch_size or fewer processes.",
+        )
+    return max(codes)
