@@ -143,7 +143,9 @@ def _shard(model: nn.Module) -> None:
     fully_shard(model, mesh=mesh, **options)
     for module in model.modules():
         if isinstance(module, FSDPModule):
-            module.set_gradient_divide_factor(1.0)  # shares of a step's loss add up; no mean over processes
+            # The shares of a step's loss add up: no mean over processes, and none that gloo lacks.
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
 
 
 def _list_trained(model: nn.Module) -> list[nn.Parameter]:
