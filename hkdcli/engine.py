@@ -101,20 +101,28 @@ def plan_distill_online(
         reporter: Told about warnings.
 
     Returns:
-        The resolved recipe, the size of each split, and the device.
+        The resolved recipe, the size of each split, the levels, and the device.
     """
     from hkdcli.recipe_file import read_recipe, render_recipe
 
     recipe = read_recipe(recipe_path, overrides)
     splits = open_splits(recipe.data, reporter)
+    from hkdcli.distill.preflight import check_pyramid
     from hkdcli.runtime import choose_runtime
 
+    levels = check_pyramid(recipe)
     runtime = choose_runtime(recipe.runtime.device, recipe.runtime.dtype).describe()
     counts = {name: _count(split) for name, split in splits.items()}
     rows = [(name, *map(str, count.values())) for name, count in counts.items()]
-    table = Table("Data", ("split", "records", "images", "left out"), rows)
-    document = {"recipe": recipe.model_dump(mode="json"), "data": counts, "runtime": runtime}
-    return Outcome(document, tables=[table], text=f"{render_recipe(recipe)}\n{runtime}\n")
+    data = Table("Data", ("split", "records", "images", "left out"), rows)
+    pyramid = Table("Pyramid", list(levels[0]), [list(level.values()) for level in levels])
+    document = {
+        "recipe": recipe.model_dump(mode="json"),
+        "data": counts,
+        "pyramid": levels,
+        "runtime": runtime,
+    }
+    return Outcome(document, tables=[data, pyramid], text=f"{render_recipe(recipe)}\n{runtime}\n")
 
 
 def infer(

@@ -143,27 +143,26 @@ class Stepper:
             step: from 0; decides the examples, the learning rate and lambda.
 
         Returns:
-            What it computed.
-
-        Raises:
-            MachineLimitError: memory runs out with `MAX_HALVINGS` halvings, with a single example, or on one
-                of several devices, where the others could not know.
+            What it computed. `MachineLimitError` where memory runs out with `MAX_HALVINGS` halvings, with a
+            single example, or on one of several devices, where the others could not know.
         """
         lambda_t, rate = self._schedule(step)
-        while True:
-            try:
-                batches = self._fetch(step)
-                losses = self._accumulate(batches, self._sum_counts(batches), lambda_t)
-                break
-            except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
-                    raise
-                self._halve(step, str(error))
-            # Outside of the handler, where the traceback no longer keeps the step's tensors alive.
-            release_memory()
+        while isinstance(taken := self._attempt(step, lambda_t), str):
+            self._halve(step, taken)
+        batches, losses = taken
         norm, finite = self._update(losses["loss"], rate)
         tokens = sum(int(batch.model_inputs["attention_mask"].sum()) for _, batch in batches)
         return StepOutcome(losses, norm, tokens * self.shape.ranks, rate, lambda_t, finite)
+
+    def _attempt(self, step: int, lambda_t: float) -> tuple[list[MicroBatch], dict[str, Tensor]] | str:
+        """The step's batches and losses, with gradients in place; or how memory ran out."""
+        try:
+            batches = self._fetch(step)
+            return batches, self._accumulate(batches, self._sum_counts(batches), lambda_t)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            return str(error)
 
     def _update(self, loss: Tensor, rate: float) -> tuple[Tensor, bool]:
         """Clip and let the optimizer step, unless loss or gradient is not finite; returns the norm."""
@@ -178,8 +177,9 @@ class Stepper:
         return norm, finite
 
     def _halve(self, step: int, error: str) -> None:
-        """Make the micro-batch smaller, or give up."""
+        """Make the micro-batch smaller, or give up; not while a traceback keeps the step's tensors alive."""
         self.optimizer.zero_grad()
+        release_memory()
         smallest = max(1, self.settings.micro_batch_size >> MAX_HALVINGS)
         if self.width <= smallest or self.shape.ranks > 1:
             raise MachineLimitError(

@@ -19,12 +19,13 @@ _SETTINGS = ("config.json", "processor_config.json", "preprocessor_config.json",
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
-def find_model_folder(name: str | Path) -> Path:
+def find_model_folder(name: str | Path, *, download: bool = True) -> Path:
     """Find, and where needed download, the folder of a model or adapter.
 
     Args:
         name: `scenes:NAME` (a bundled model), a folder, a run folder (its `student/`), or a hub id with an
             optional `@revision`.
+        download: False looks for a hub id in the cache alone.
 
     Returns:
         An existing folder. `OfflineError` where the hub cannot be reached and its cache lacks the model.
@@ -43,7 +44,23 @@ def find_model_folder(name: str | Path) -> Path:
         return student if student.is_dir() and not is_model_folder(folder) else folder
     if isinstance(name, Path) or folder.is_absolute() or text.startswith(".") or text.count("/") != 1:
         raise ModelError(f"{text}: no such model folder")
-    return _download(text)
+    return _download(text, local_files_only=not download)
+
+
+def find_local_folder(name: str | Path) -> Path | None:
+    """Find the folder of a model or adapter without downloading anything.
+
+    Args:
+        name: as `find_model_folder` takes it.
+
+    Returns:
+        The folder, or None for a hub id that is not in the cache. A name that can be no hub id and is no
+        folder is a ModelError.
+    """
+    try:
+        return find_model_folder(name, download=False)
+    except OfflineError:
+        return None
 
 
 def is_adapter_folder(folder: Path) -> bool:
@@ -159,14 +176,19 @@ def _list_code_files(auto_map: Any) -> Iterator[str]:
                     yield str(name).split("--")[-1].split(".")[0] + ".py"
 
 
-def _download(name: str) -> Path:
+def _download(name: str, *, local_files_only: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     repository, _, revision = name.partition("@")
     return Path(
         _explain_hub_errors(
             name,
-            lambda: snapshot_download(repository, revision=revision or None, allow_patterns=_DOWNLOADED),
+            lambda: snapshot_download(
+                repository,
+                revision=revision or None,
+                allow_patterns=_DOWNLOADED,
+                local_files_only=local_files_only,
+            ),
         )
     )
 

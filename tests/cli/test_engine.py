@@ -33,6 +33,7 @@ data:
 pyramid:
   - {name: large, model: LARGE, train: null}
   - {name: small, model: SMALL, tuning: full}
+distill: {teacher_check: null}
 train: {max_steps: 2, micro_batch_size: 2, log_every: 1}
 """
 
@@ -106,15 +107,38 @@ def test_a_dry_run_checks_and_trains_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("r.yaml").write_text(RECIPE)
+    Path("r.yaml").write_text(RECIPE.replace("LARGE", '"scenes:medium"').replace("SMALL", "org/not-here"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     code, document = call(capsys, "distill-online", "r.yaml", "seed=3", "runtime.device=cpu", "--dry-run")
     assert code == 0
+    assert document["pyramid"][1] == {
+        "level": "small",
+        "model": "org/not-here",
+        "weights": "to download",
+        "quantization": "none",
+        "learns": "in full, 2 steps",
+        "taught by": "large",
+    }
+    assert document["pyramid"][0]["weights"].endswith("MiB")
     assert document["recipe"]["seed"] == 3
     assert document["data"]["train"] == {"records": 8, "images": 8, "left_out": 0}
     assert "CPU" in document["runtime"]
     assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"]
     code, document = call(capsys, "distill-online", "r.yaml", "data.test={file: absent.json}", "--dry-run")
     assert code == 3 and "absent.json" in document["error"]["message"]
+    Path("empty").mkdir()
+    code, document = call(capsys, "distill-online", "r.yaml", "pyramid.small.model=./empty", "--dry-run")
+    assert code == 3 and "empty" in document["error"]["message"]
+
+
+def test_a_dry_run_refuses_levels_that_cannot_be_compared(
+    tiny_llava: Path, tiny_qwen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(RECIPE.replace("LARGE", str(tiny_qwen)).replace("SMALL", str(tiny_llava)))
+    code, document = call(capsys, "distill-online", str(recipe), "--dry-run")
+    assert code == 3 and "only by choice" in document["error"]["message"]
+    assert call(capsys, "distill-online", str(recipe), "distill.choice_weight=1", "--dry-run")[0] == 0
 
 
 def test_a_whole_run_through_the_command_line(

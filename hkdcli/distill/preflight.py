@@ -1,0 +1,84 @@
+"""What can be said of a pyramid before a single weight is read: is all there, and can it be compared?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hkdcli.distill.pyramid import Level as PlannedLevel
+from hkdcli.distill.pyramid import plan_lessons
+from hkdcli.distill.reading import check_reading
+from hkdcli.models.folders import check_model_folder, check_weights, find_local_folder, is_adapter_folder
+from hkdcli.models.loading import load_processor
+
+if TYPE_CHECKING:
+    from hkdcli.recipe import Level, Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """A processor without its model, and the name of that model."""
+
+    processor: Any
+    source: str
+
+
+def check_pyramid(recipe: Recipe) -> list[dict[str, str]]:
+    """Check every model that is on this machine, and every teacher against its student.
+
+    Args:
+        recipe: the resolved recipe.
+
+    Returns:
+        For each level, apex first: its name, model, size on disk, quantization, how it learns and from whom.
+        A folder that is damaged or no model, and two levels that cannot be compared as the recipe wants, are
+        a ModelError.
+    """
+    readers = [_check_level(level) for level in recipe.pyramid]
+    planned = [PlannedLevel(level.name, level.train is None, level.weight) for level in recipe.pyramid]
+    lessons = plan_lessons(planned, recipe.distill.teachers)
+    choice_only = recipe.distill.choice_weight == 1.0 and not recipe.distill.mutual
+    for lesson in lessons:
+        student = readers[lesson.student]
+        for teacher in (readers[place] for place in lesson.teachers):
+            if teacher is not None and student is not None:
+                check_reading(teacher, student, choice_only=choice_only)
+    names = [level.name for level in recipe.pyramid]
+    taught_by = {lesson.student: [names[place] for place in lesson.teachers] for lesson in lessons}
+    return [_describe(level, taught_by.get(place, ())) for place, level in enumerate(recipe.pyramid)]
+
+
+def _check_level(level: Level) -> Processor | None:
+    """Check the files of a level; returns how it reads, or None where its model is not here yet."""
+    folder, adapter = find_local_folder(level.model), find_local_folder(level.adapter or level.model)
+    if adapter is not None and is_adapter_folder(adapter):
+        check_weights(adapter, "adapter_model")
+    if folder is None:
+        return None
+    if not is_adapter_folder(folder):
+        check_model_folder(folder)
+    return Processor(load_processor(folder), level.model)
+
+
+def _describe(level: Level, taught_by: Sequence[str]) -> dict[str, str]:
+    folder = find_local_folder(level.model)
+    if level.train is None:
+        learns = taught = "-"
+    else:
+        how = "in full" if level.tuning == "full" else f"LoRA of rank {level.tuning.lora.rank}"
+        learns, taught = f"{how}, {level.train.max_steps} steps", " and ".join(taught_by) or "labels alone"
+    return {
+        "level": level.name,
+        "model": level.model,
+        "weights": "to download" if folder is None else _weigh(folder),
+        "quantization": level.quantization,
+        "learns": learns,
+        "taught by": taught,
+    }
+
+
+def _weigh(folder: Path) -> str:
+    mib = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 2**20
+    return f"{mib:.1f} MiB" if mib < 1024 else f"{mib / 1024:.1f} GiB"
