@@ -38,6 +38,18 @@ def test_an_unwritable_place_is_refused(tmp_path: Path) -> None:
         write_atomic(tmp_path / "file" / "x", b"")
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT])
+def test_r03_a_full_disk_is_known_behind_the_exception_of_a_library(number: int) -> None:
+    class SafetensorError(Exception):
+        pass
+
+    said = f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})"
+    with pytest.raises(MachineLimitError, match="no space left"), disk_errors(Path("x")):
+        raise SafetensorError(said)
+    with pytest.raises(SafetensorError, match="other"), disk_errors(Path("x")):
+        raise SafetensorError("other")
+
+
 def test_other_disk_errors_pass() -> None:
     with pytest.raises(OSError, match="strange"), disk_errors(Path("x")):
         raise OSError(errno.EIO, "strange")

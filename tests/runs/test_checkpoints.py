@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from hkdcli.checkpoints import find_latest_checkpoint, find_run_id, is_complete, publish_checkpoint
+from hkdcli.checkpoints import (
+    count_checkpoints,
+    find_checkpoint,
+    find_latest_checkpoint,
+    find_run_id,
+    is_complete,
+    publish_checkpoint,
+    publish_folder,
+)
 
 
 def writer(text: str) -> Callable[[Path], None]:
@@ -76,6 +84,7 @@ def test_r04_a_writer_that_fails_publishes_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="interrupted"):
         publish_checkpoint(tmp_path, 2, fail, keep=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["LATEST", "step-000001"]
     assert find_latest_checkpoint(tmp_path) == older
     assert publish_checkpoint(tmp_path, 2, writer("new"), keep=1) == find_latest_checkpoint(tmp_path)
     assert names(tmp_path) == ["step-000002"]
@@ -102,9 +111,10 @@ while True:
 """
 
 
-def test_r04_kill_at_any_moment_leaves_a_complete_checkpoint(tmp_path: Path) -> None:
-    folder, rng, reached = begin_run(tmp_path, "a"), random.Random(0), 0
-    for _ in range(12):
+@pytest.mark.parametrize("kills", [12, pytest.param(50, marks=pytest.mark.slow)])
+def test_r04_kill_at_any_moment_leaves_a_complete_checkpoint(tmp_path: Path, kills: int) -> None:
+    folder, rng, reached = begin_run(tmp_path, "a"), random.Random(kills), 0
+    for _ in range(kills):
         command = [sys.executable, "-c", KILLED, str(folder)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
@@ -116,13 +126,45 @@ def test_r04_kill_at_any_moment_leaves_a_complete_checkpoint(tmp_path: Path) -> 
         reached = int(latest.name[5:]) if latest else 0
         if latest is not None:
             assert {(latest / name).read_bytes() for name in "abc"} == {bytes([reached % 256]) * 200_000}
-    assert reached > 12
+    assert reached > kills
+
+
+def test_r04_a_folder_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
+    target = publish_folder(tmp_path / "student", writer("old"))
+
+    def fail(folder: Path) -> None:
+        assert is_complete(target)
+        (folder / "state").write_text("half")
+        raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        publish_folder(target, fail)
+    assert is_complete(target) and [path.name for path in tmp_path.iterdir()] == ["student"]
+    assert (publish_folder(target, writer("new")) / "state").read_text() == "newnew"
 
 
 def test_r09_rotation_keeps_the_newest(tmp_path: Path) -> None:
     for step in (8, 9, 10, 11):
         publish_checkpoint(tmp_path, step, writer("w"), keep=2)
     assert names(tmp_path) == ["step-000010", "step-000011"]
+
+
+def test_r09_rotation_spares_the_steps_that_are_named(tmp_path: Path) -> None:
+    for step in range(1, 7):
+        publish_checkpoint(tmp_path, step, writer("w"), keep=2, spare=[3, 6])
+    assert names(tmp_path) == ["step-000003", "step-000005", "step-000006"]
+    assert find_checkpoint(tmp_path, 3) == tmp_path / "step-000003" and find_checkpoint(tmp_path, 4) is None
+    (tmp_path / "step-000003" / "state").write_text("damaged")
+    assert find_checkpoint(tmp_path, 3) is None and count_checkpoints(tmp_path) == 3
+
+
+def test_r09_a_damaged_newer_one_does_not_drive_out_a_good_one(tmp_path: Path) -> None:
+    """A run that had to go back to step 6 must not count step 9, whose files are damaged, as its newest."""
+    for step in (6, 9):
+        publish_checkpoint(tmp_path, step, writer("w"))
+    (tmp_path / "step-000009" / "state").write_text("damaged")
+    published = publish_checkpoint(tmp_path, 7, writer("w"), keep=1)
+    assert find_latest_checkpoint(tmp_path) == published and names(tmp_path) == ["step-000007"]
 
 
 def test_r09_the_new_one_is_complete_before_an_old_one_goes(tmp_path: Path) -> None:
