@@ -35,7 +35,8 @@ class LiveTeachers(nn.Module):
     Args:
         teachers: each takes a Batch and gives AnswerLogits.
         sources: for each teacher where its batches come from; None: it takes the student's, because it reads
-            a record as the student does. Without the argument all do.
+            a record as the student does. Teachers that read alike share one, which is then asked once.
+            Without the argument all read as the student.
         mutual: the first teacher learns from the student as the student does from it: its logits come with
             their graph, and its parameters stay as they are.
     """
@@ -64,18 +65,17 @@ class LiveTeachers(nn.Module):
         Returns:
             In the order of the teachers.
         """
+        distinct = {id(source): source for source in self.sources if source is not None}
+        own = {key: source.load(draws).to(batch.first.device) for key, source in distinct.items()}
         answers = []
-        for place, teacher in enumerate(self.teachers):
+        for place, (teacher, source) in enumerate(zip(self.teachers, self.sources, strict=True)):
             with torch.set_grad_enabled(self.mutual and place == 0 and torch.is_grad_enabled()):
-                answers.append(self._ask(teacher, self.sources[place], batch, draws))
+                answers.append(_ask(teacher, batch if source is None else own[id(source)], source is None))
         return answers
 
-    def _ask(
-        self, teacher: nn.Module, source: BatchSource | None, batch: Batch, draws: Sequence[Draw]
-    ) -> AnswerLogits:
-        if source is None:
-            answer: AnswerLogits = teacher(batch)
-            return answer
-        own = source.load(draws).to(batch.first.device)
-        answer = teacher(own)
-        return replace(answer, choices=choice_logits(answer.logits, own.first, own.letter_ids)[0])
+
+def _ask(teacher: nn.Module, batch: Batch, shared: bool) -> AnswerLogits:
+    answer: AnswerLogits = teacher(batch)
+    if shared:
+        return answer
+    return replace(answer, choices=choice_logits(answer.logits, batch.first, batch.letter_ids)[0])

@@ -119,6 +119,13 @@ def test_a_teacher_that_reads_differently_is_compared_by_choice():
     assert parts["choice"].total > 0 and "token" not in parts
 
 
+def test_teachers_that_read_alike_are_prepared_for_once():
+    draws, own = [Draw(0, index) for index in range(4)], OtherLetters()
+    teachers = LiveTeachers([ToyStudent(7), ToyStudent(8), ToyStudent(9)], [own, None, own])
+    said = teachers(ToySource().load(draws), draws)
+    assert own.loads == 1 and [answer.choices is None for answer in said] == [False, True, False]
+
+
 # Memory
 
 
