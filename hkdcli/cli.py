@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -118,9 +119,10 @@ def distill_online(
         from hkdcli.recipe_file import read_recipe
 
         read_recipe(recipe, overrides or [])  # what is wrong with it is told before anything is started
-        words = ["distill-online", str(recipe), *(overrides or []), *(["--out", str(out)] if out else [])]
+        given = [str(recipe), *(overrides or []), *(["--out", str(out)] if out else [])]
         flags = {"--resume": resume, "--overwrite": overwrite, "--json": json}
-        raise typer.Exit(launch([*words, *(name for name, given in flags.items() if given)], nproc))
+        given += [name for name, wanted in flags.items() if wanted]
+        raise typer.Exit(launch([sys.executable, "-m", "hkdcli", "distill-online", *given], nproc))
     follow_launcher()
     is_main = find_place().is_main
     run = engine.distill_online(

@@ -30,13 +30,13 @@ _PR_SET_PDEATHSIG = 1
 Children = Sequence[subprocess.Popen[bytes]]
 
 
-def launch(arguments: Sequence[str], count: int) -> int:
-    """Run `hkd ARGUMENTS` in processes that find each other, and wait for all of them.
+def launch(command: Sequence[str], count: int) -> int:
+    """Run a command in processes that find each other, and wait for all of them.
 
     SIGINT and SIGTERM are handed on to each, once: a terminal does not reach the sessions they run in.
 
     Args:
-        arguments: What follows `hkd`.
+        command: Program and arguments.
         count: How many processes.
 
     Returns:
@@ -46,7 +46,7 @@ def launch(arguments: Sequence[str], count: int) -> int:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    children = [_start(arguments, rank, count, store.port) for rank in range(count)]
+    children = [_start(command, rank, count, store.port) for rank in range(count)]
     try:
         with _handing_on(children):
             _wait(children)
@@ -68,7 +68,7 @@ def follow_launcher() -> None:
             raise SystemExit(128 + signal.SIGTERM)
 
 
-def _start(arguments: Sequence[str], rank: int, count: int, port: int) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], rank: int, count: int, port: int) -> subprocess.Popen[bytes]:
     environment = {
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count)),
         **os.environ,
@@ -81,12 +81,7 @@ def _start(arguments: Sequence[str], rank: int, count: int, port: int) -> subpro
         "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is ours: no process opens another
         LAUNCHER_VARIABLE: str(os.getpid()),
     }
-    return subprocess.Popen(
-        [sys.executable, "-m", "hkdcli", *arguments],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
 
 
 @contextmanager

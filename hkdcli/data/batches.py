@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hkdcli.data.examples import Example
 from hkdcli.data.prompts import Prompt
+from hkdcli.errors import BadRow
 
 # Tensors that have one entry per token; 0 means "padding" in the first and "text" in the others.
 TOKEN_TENSORS = ("attention_mask", "mm_token_type_ids", "token_type_ids")
@@ -26,6 +27,8 @@ class Batch:
     state at (`answer_rows[a]`, `answer_columns[a]`) predicts `answer_targets[a]`, a in [0, A); `first[b]` is
     the index into A of the first answer position of example b. `letter_ids[b, c]` is the token with which an
     answer naming choice c alone begins, in choice order (not display order), -1 where there is no choice c.
+    A row that is not learned from has no answer positions, nor a place in `first` and `letter_ids`; `lost`
+    names those whose image could not be read.
     """
 
     model_inputs: dict[str, Tensor]
@@ -36,6 +39,7 @@ class Batch:
     letter_ids: Tensor
     ids: tuple[str, ...]
     pixel_hashes: tuple[str, ...]
+    lost: tuple[BadRow, ...] = ()
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
         """The batch on `device`; floating-point inputs (pixels) in `dtype` where one is given."""

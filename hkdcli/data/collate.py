@@ -40,6 +40,8 @@ class Collator:
         images: Sequence[LoadedImage],
         presentations: Sequence[Presentation],
         answers: Sequence[frozenset[str]] | None = None,
+        *,
+        learned: Sequence[bool] | None = None,
     ) -> Batch:
         """Collate whole conversations.
 
@@ -48,6 +50,7 @@ class Collator:
             images: one per example.
             presentations: one per example: the order and letters of its choices.
             answers: what to answer; None: each example's own gold answer.
+            learned: whether an example's answer is one to learn; None: all are.
 
         Returns:
             The batch, on the CPU. `DataError` where an example has no answer, or its prompt is too long
@@ -68,18 +71,17 @@ class Collator:
         ]
         columns = [n + len(suffix) - 1 for n, suffix in zip(prefixes.lengths, suffixes, strict=True)]
         added = [suffix + target for suffix, target in zip(suffixes, targets, strict=True)]
-        positions = [
-            (b, columns[b] + j, token) for b, row in enumerate(targets) for j, token in enumerate(row)
-        ]
-        rows, cols, tokens = torch.tensor(positions).unbind(-1)
-        counts = torch.tensor([len(row) for row in targets])
+        kept = [row for row in range(len(targets)) if learned is None or learned[row]]
+        positions = [(b, columns[b] + j, token) for b in kept for j, token in enumerate(targets[b])]
+        rows, cols, tokens = torch.tensor(positions, dtype=torch.long).reshape(-1, 3).unbind(-1)
+        counts = torch.tensor([len(targets[row]) for row in kept], dtype=torch.long)
         return Batch(
             model_inputs=append_tokens(prefixes, added, self.pad_token_id),
             answer_rows=rows,
             answer_columns=cols,
             answer_targets=tokens,
             first=counts.cumsum(0) - counts,
-            letter_ids=pad_rows(letters, -1),
+            letter_ids=pad_rows(letters, -1)[kept],
             ids=tuple(example.id for example in examples),
             pixel_hashes=tuple(image.pixel_hash for image in images),
         )

@@ -14,8 +14,7 @@ from accelerate import Accelerator
 from hkdcli.checkpoints import is_complete
 from hkdcli.data.chat import get_tokenizer
 from hkdcli.data.collate import Collator
-from hkdcli.data.datasets import Dataset
-from hkdcli.data.prompts import identity_presentation
+from hkdcli.data.prompts import compute_prompt_hash, identity_presentation
 from hkdcli.distill.answering import answer_all, score_answers
 from hkdcli.distill.levels import (
     Stage,
@@ -83,7 +82,7 @@ def _load_teachers(stage: Stage, lesson: Lesson) -> list[LoadedModel]:
 
 def _teach(stage: Stage, lesson: Lesson, teachers: Sequence[LoadedModel], student: LoadedModel) -> None:
     """Train one level; its checkpoints go to its folder, its figures to the run's log."""
-    level, run, data = stage.recipe.pyramid[lesson.student], stage.run, stage.data["train"]
+    level, run = stage.recipe.pyramid[lesson.student], stage.run
     mutual = stage.recipe.distill.mutual and bool(teachers)
     log = TrainLog(
         run.path / "log.jsonl", stage.reporter, level=level.name, tensorboard=run.path / "tensorboard"
@@ -93,11 +92,11 @@ def _teach(stage: Stage, lesson: Lesson, teachers: Sequence[LoadedModel], studen
         AnswerModel(student.model),
         LiveTeachers(
             [AnswerModel(teacher.model) for teacher in teachers],
-            [_build_own_source(stage, teacher, student) for teacher in teachers],
+            _build_own_sources(stage, teachers, student),
             mutual=mutual,
         ),
         _build_objective(stage, lesson, teachers, student),
-        _build_source(data, student),
+        _build_source(stage, student),
         _build_settings(stage, lesson),
         run.level(lesson.student, level.name),
         stage.reporter,
@@ -109,17 +108,30 @@ def _teach(stage: Stage, lesson: Lesson, teachers: Sequence[LoadedModel], studen
     )
 
 
-def _build_source(data: Dataset, reader: LoadedModel) -> DatasetSource:
-    return DatasetSource(data, Collator(reader.processor), lambda example, _: identity_presentation(example))
+def _build_source(stage: Stage, reader: LoadedModel) -> DatasetSource:
+    return DatasetSource(
+        stage.data["train"],
+        Collator(reader.processor),
+        lambda example, _: identity_presentation(example),
+        stage.recipe.data.on_bad,
+    )
 
 
-def _build_own_source(stage: Stage, teacher: LoadedModel, student: LoadedModel) -> DatasetSource | None:
-    """Batches of the teacher's own, where it reads differently from the student."""
+def _build_own_sources(
+    stage: Stage, teachers: Sequence[LoadedModel], student: LoadedModel
+) -> list[DatasetSource | None]:
+    """A source for each teacher that reads differently from the student; one for all that read alike."""
     choice_only = stage.recipe.distill.choice_weight == 1.0 and not stage.recipe.distill.mutual
-    if check_reading(teacher, student, choice_only=choice_only):
-        return None
-    stage.reporter.note(f"{teacher.source} reads records in its own way: they are prepared for it apart")
-    return _build_source(stage.data["train"], teacher)
+    sources: list[DatasetSource | None] = []
+    known: dict[str, DatasetSource] = {}
+    for teacher in teachers:
+        if check_reading(teacher, student, choice_only=choice_only):
+            sources.append(None)
+            continue
+        stage.reporter.note(f"{teacher.source} reads records in its own way: they are prepared for it apart")
+        reading = compute_prompt_hash(teacher.processor)
+        sources.append(known.setdefault(reading, _build_source(stage, teacher)))
+    return sources
 
 
 def _build_objective(
@@ -149,6 +161,7 @@ def _build_settings(stage: Stage, lesson: Lesson) -> TrainSettings:
         lambda_schedule=schedule.schedule if lesson.teachers else "constant",
         lambda_start=schedule.start if lesson.teachers else 0.0,
         lambda_end=schedule.end if lesson.teachers else None,
+        max_bad=stage.recipe.data.max_bad,
         seed=stage.recipe.seed,
     )
 

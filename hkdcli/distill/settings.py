@@ -28,4 +28,5 @@ class TrainSettings:
     evaluate_every: int | None = None
     keep_best: bool = True
     early_stopping: int | None = None
+    max_bad: float = 0.01  # largest share of examples that may prove unreadable on the way
     seed: int = 0

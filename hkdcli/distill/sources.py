@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from PIL import Image
 
 from hkdcli.data.batches import Batch
 from hkdcli.data.collate import Collator
 from hkdcli.data.datasets import Dataset
 from hkdcli.data.examples import Example
+from hkdcli.data.images import ImageError, LoadedImage, compute_pixel_hash
 from hkdcli.data.prompts import Presentation
 from hkdcli.distill.order import Draw
+from hkdcli.errors import BadRow, DataError
+
+_GREY_SIZE = (336, 336)  # where no other picture of the batch gives a size
 
 
 class BatchSource(Protocol):
@@ -36,11 +42,14 @@ class DatasetSource:
         dataset: its examples all have a gold answer.
         collator: of the model that learns; its teachers must read the same tokens.
         present: in which order, and under which letters, to show the choices of an example.
+        on_bad: an image that cannot be read, though it could when the run began, is an error, or a grey
+            picture stands in for it and its row is not learned from.
     """
 
     dataset: Dataset
     collator: Collator
     present: Callable[[Example, Draw], Presentation]
+    on_bad: Literal["error", "skip"] = "error"
 
     @property
     def size(self) -> int:
@@ -58,9 +67,30 @@ class DatasetSource:
             draws: at least one.
 
         Returns:
-            The batch, on the CPU.
+            The batch, on the CPU; its `lost` names the rows whose image could not be read.
         """
         examples = [self.dataset.examples[draw.index] for draw in draws]
-        images = [self.dataset.images.load(example.image) for example in examples]
+        opened = [self._open(example) for example in examples]
+        sizes = [each.image.size for each in opened if isinstance(each, LoadedImage)]
+        stand_in = _paint_grey(sizes[0] if sizes else _GREY_SIZE)
+        images = [each if isinstance(each, LoadedImage) else stand_in for each in opened]
         shown = [self.present(example, draw) for example, draw in zip(examples, draws, strict=True)]
-        return self.collator(examples, images, shown)
+        lost = tuple(each for each in opened if isinstance(each, BadRow))
+        learned = [isinstance(each, LoadedImage) for each in opened]
+        return replace(self.collator(examples, images, shown, learned=learned), lost=lost)
+
+    def _open(self, example: Example) -> LoadedImage | BadRow:
+        """The image, or why there is none."""
+        try:
+            return self.dataset.images.load(example.image)
+        except ImageError as error:
+            row = replace(error.row, id=example.id)
+            if self.on_bad == "error":
+                raise DataError(f"record {example.id!r}: its image cannot be read any more", [row]) from error
+            return row
+
+
+def _paint_grey(size: tuple[int, int]) -> LoadedImage:
+    """A picture that keeps the vision tower at work, so that all processes do the same."""
+    image = Image.new("RGB", size, (128, 128, 128))
+    return LoadedImage(image, compute_pixel_hash(image))

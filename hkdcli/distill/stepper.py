@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
@@ -22,9 +22,9 @@ from hkdcli.distill.schedules import compute_lambda, compute_learning_rate
 from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.signals import Signals
 from hkdcli.distill.sources import BatchSource
-from hkdcli.errors import MachineLimitError, ModelError
+from hkdcli.errors import BadRow, DataError, MachineLimitError, ModelError
 from hkdcli.models.answers import AnswerLogits
-from hkdcli.ranks import add_up, sign
+from hkdcli.ranks import add_up, collect, sign
 from hkdcli.reporter import Reporter, SilentReporter
 
 MAX_HALVINGS = 3  # of the micro-batch, before a training is too large for the machine
@@ -114,6 +114,7 @@ class Stepper:
             settings.micro_batch_size, settings.gradient_accumulation_steps, self.accelerator.num_processes
         )
         self.width = settings.micro_batch_size  # examples on the device at once; halved when memory runs out
+        self.lost: dict[str, BadRow] = {}  # examples that could not be read, by id
         self.set_training()
 
     @property
@@ -222,8 +223,26 @@ class Stepper:
         """How many of each unit the whole step has, over its micro-batches and all ranks."""
         counts = [self.objective.count(batch) for _, batch in batches]
         names = list(counts[0])
-        totals = add_up([sum(count[name] for count in counts) for name in names])
+        lost = [row for _, batch in batches for row in batch.lost]
+        *totals, lost_count = add_up([*(sum(count[name] for count in counts) for name in names), len(lost)])
+        if lost_count:
+            self._count_lost(lost)
         return dict(zip(names, totals, strict=True))
+
+    def _count_lost(self, rows: Sequence[BadRow]) -> None:
+        """Warn once of each example that could not be read, on any rank; too many are a DataError on all."""
+        everyone = [BadRow(**row) for own in collect([asdict(row) for row in rows]) for row in own]
+        for row in everyone:
+            if row.id not in self.lost:
+                self.reporter.warn(f"not learned from: {row}")
+            self.lost[row.id] = row
+        limit = self.settings.max_bad
+        if len(self.lost) > limit * self.source.size:
+            raise DataError(
+                f"{len(self.lost)} of {self.source.size} examples became unreadable since the run began "
+                f"(at most {limit:.3g} of them may be left out)",
+                list(self.lost.values()),
+            )
 
     def _accumulate(
         self, batches: Sequence[MicroBatch], counts: Counts, lambda_t: float
