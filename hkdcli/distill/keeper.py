@@ -70,8 +70,8 @@ class Keeper:
         free = shutil.disk_usage(there).free
         if count * size > free:
             raise MachineLimitError(
-                f"{self.folder}: {count} checkpoints of {size / GIB:.2f} GiB need "
-                f"{count * size / GIB:.2f} GiB, and {free / GIB:.2f} GiB are free",
+                f"{self.folder}: {count} checkpoints of {size / GIB:.3g} GiB need "
+                f"{count * size / GIB:.3g} GiB, and {free / GIB:.3g} GiB are free",
                 hint="Free some space, write elsewhere with --out, or lower keep_checkpoints.",
             )
 

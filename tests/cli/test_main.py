@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -79,6 +82,29 @@ def test_every_way_to_end_has_its_code(
     fail_with(monkeypatch, error)
     monkeypatch.setattr(os, "dup2", lambda a, b: b)
     assert main(["schema"]) == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_r05_a_signal_ends_a_command_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    """Whatever catches failures on the way up lets it pass, and what is open is closed."""
+    closed, before = [], signal.getsignal(number)
+
+    def schema() -> Outcome:
+        try:
+            with contextlib.suppress(Exception):
+                os.kill(os.getpid(), number)
+                time.sleep(5)
+        finally:
+            closed.append(True)
+        raise AssertionError("the signal was lost")
+
+    monkeypatch.setattr(engine, "schema", schema)
+    assert main(["schema"]) == 128 + number
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"stopped at once by {number.name}" and len(said) == 2 and said[1].startswith("hint: ")
+    assert closed == [True] and signal.getsignal(number) is before
 
 
 def test_a_bug_of_ours_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

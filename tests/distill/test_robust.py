@@ -217,7 +217,7 @@ def test_r03_needed_and_free_space_are_named(tmp_path, monkeypatch):
     stepper = Stepper(student, make_teachers(), make_objective(), ToySource(), make_settings())
     keeper = Keeper(stepper, tmp_path, make_settings(keep_checkpoints=1), SilentReporter())
     with pytest.raises(
-        MachineLimitError, match=r"2 checkpoints of 5\.27 GiB need 10\.55 GiB, and 1\.00 GiB are"
+        MachineLimitError, match=r"2 checkpoints of 5\.27 GiB need 10\.5 GiB, and 1 GiB are free"
     ):
         keeper.check_space()
 

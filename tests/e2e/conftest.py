@@ -16,6 +16,7 @@ data:
 pyramid:
   - {name: top, model: MODELS/top, tuning: {lora: {rank: 4, dropout: 0.1}}}
   - {name: base, model: MODELS/base, tuning: full}
+distill: {teacher_check: {on_fail: warn}}
 train:
   max_steps: 12
   micro_batch_size: 2

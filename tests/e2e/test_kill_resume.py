@@ -124,3 +124,19 @@ def test_r05_a_signal_outside_of_training_stops_at_once(
     assert f"stopped at once by {signal.Signals(number).name}" in said and "Traceback" not in said
     run_hkd(*command, "--resume", folder=tmp_path)
     check_same_end(run, whole_run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_r05_a_signal_in_infer_keeps_what_is_answered(whole_run: Path, tmp_path: Path, number: int) -> None:
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "p.jsonl"
+    command = ["infer", whole_run, "scenes:test", "--limit", "40", "--batch-size", "4"]
+    run_hkd(*command, "--out", whole, folder=tmp_path)
+    command += ["--out", out]
+    ended, said = interrupt(command, folder=tmp_path, when=lambda: bool(read_rows(out)), number=number)
+    assert ended == 128 + number, said
+    assert f"stopped at once by {signal.Signals(number).name}" in said and "Traceback" not in said
+    assert not list(tmp_path.glob(".*.lock"))
+    assert 0 < len(read_rows(out)) < 40
+    run_hkd(*command, "--resume", folder=tmp_path)
+    assert out.read_bytes() == whole.read_bytes()
