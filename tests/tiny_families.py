@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tiny_models import QWEN_TEMPLATE, build_image_processor, build_mrope, save_model, train_tokenizer
+from tiny_models import (
+    QWEN_TEMPLATE,
+    build_image_processor,
+    build_mrope,
+    save_model,
+    save_tiny_llava,
+    save_tiny_qwen,
+    train_tokenizer,
+)
 from transformers import (
     Gemma3Config,
     Gemma3ForConditionalGeneration,
@@ -25,7 +35,12 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
     SiglipVisionConfig,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+    SmolVLMProcessor,
 )
+
+from hkdcli.models.families import prepare_processor_class
 
 TEXT = {
     "hidden_size": 32,
@@ -63,7 +78,7 @@ def build_tokenizer(special: dict[str, str], **named: str) -> Any:
     return tokenizer
 
 
-def save_qwen3_vl(folder: Path) -> Path:
+def save_qwen3_vl(folder: Path, *, seed: int = 0) -> Path:
     special = {
         "image_token": "<|image_pad|>",
         "video_token": "<|video_pad|>",
@@ -99,17 +114,19 @@ def save_qwen3_vl(folder: Path) -> Path:
         vision_start_token_id=tokenizer.vision_bos_token_id,
         vision_end_token_id=tokenizer.vision_eos_token_id,
     )
-    return save_model(Qwen3VLForConditionalGeneration, config, processor, folder, 0)
+    return save_model(Qwen3VLForConditionalGeneration, config, processor, folder, seed)
 
 
-def save_gemma3(folder: Path) -> Path:
+def save_gemma3(folder: Path, *, seed: int = 0, split: bool = False) -> Path:
     special = {
         "image_token": "<image_soft_token>",
         "boi_token": "<start_of_image>",
         "eoi_token": "<end_of_image>",
     }
     tokenizer = build_tokenizer(special, **USUAL_TOKENS)
-    image_processor = build_image_processor("Gemma3ImageProcessorPil", size=SIZE)
+    image_processor = build_image_processor(
+        "Gemma3ImageProcessorPil", size=SIZE, do_pan_and_scan=split, pan_and_scan_min_crop_size=8
+    )
     template = build_template("<start_of_image>")
     processor = Gemma3Processor(image_processor, tokenizer, chat_template=template, image_seq_length=4)
     layers = ["sliding_attention", "full_attention"]
@@ -121,10 +138,10 @@ def save_gemma3(folder: Path) -> Path:
         boi_token_index=tokenizer.boi_token_id,
         eoi_token_index=tokenizer.eoi_token_id,
     )
-    return save_model(Gemma3ForConditionalGeneration, config, processor, folder, 0)
+    return save_model(Gemma3ForConditionalGeneration, config, processor, folder, seed)
 
 
-def save_internvl(folder: Path) -> Path:
+def save_internvl(folder: Path, *, seed: int = 0, split: bool = False) -> Path:
     special = {
         "image_token": "<IMG_CONTEXT>",
         "context_image_token": "<IMG_CONTEXT>",
@@ -133,7 +150,7 @@ def save_internvl(folder: Path) -> Path:
         "video_token": "<video>",
     }
     tokenizer = build_tokenizer(special, **USUAL_TOKENS)
-    image_processor = build_image_processor("GotOcr2ImageProcessorPil", size=SIZE, crop_to_patches=False)
+    image_processor = build_image_processor("GotOcr2ImageProcessorPil", size=SIZE, crop_to_patches=split)
     template = build_template("<IMG_CONTEXT>\n")
     processor = InternVLProcessor(image_processor, tokenizer, image_seq_length=4, chat_template=template)
     config = InternVLConfig(
@@ -142,10 +159,23 @@ def save_internvl(folder: Path) -> Path:
         image_token_id=tokenizer.image_token_id,
         image_seq_length=4,
     )
-    return save_model(InternVLForConditionalGeneration, config, processor, folder, 0)
+    return save_model(InternVLForConditionalGeneration, config, processor, folder, seed)
 
 
-def save_idefics3(folder: Path) -> Path:
+def save_idefics3(folder: Path, *, seed: int = 0, split: bool = False) -> Path:
+    classes = (Idefics3Config, Idefics3Processor, Idefics3ForConditionalGeneration)
+    return _save_idefics(folder, *classes, "Idefics3ImageProcessorPil", seed=seed, split=split)
+
+
+def save_smolvlm(folder: Path, *, seed: int = 0, split: bool = False) -> Path:
+    prepare_processor_class("SmolVLMProcessor")
+    classes = (SmolVLMConfig, SmolVLMProcessor, SmolVLMForConditionalGeneration)
+    return _save_idefics(folder, *classes, "SmolVLMImageProcessorPil", seed=seed, split=split)
+
+
+def _save_idefics(
+    folder: Path, config: Any, processor: Any, model: Any, images: str, *, seed: int, split: bool
+) -> Path:
     special = {
         "image_token": "<image>",
         "fake_image_token": "<fake_token_around_image>",
@@ -153,25 +183,28 @@ def save_idefics3(folder: Path) -> Path:
         "end_of_utterance_token": "<end_of_utterance>",
     }
     tokenizer = build_tokenizer(special, **USUAL_TOKENS)
-    edge = {"longest_edge": 32}
     image_processor = build_image_processor(
-        "Idefics3ImageProcessorPil", size=edge, max_image_size=edge, do_image_splitting=False
+        images,
+        size={"longest_edge": 64 if split else 32},
+        max_image_size={"longest_edge": 32},
+        do_image_splitting=split,
     )
-    template = build_template("<image>")
-    processor = Idefics3Processor(image_processor, tokenizer, image_seq_len=4, chat_template=template)
-    config = Idefics3Config(
+    config = config(
         text_config=LlamaConfig(**TEXT, pad_token_id=tokenizer.pad_token_id),
         vision_config=VISION,
         image_token_id=tokenizer.image_token_id,
         scale_factor=2,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return save_model(Idefics3ForConditionalGeneration, config, processor, folder, 0)
+    processor = processor(
+        image_processor, tokenizer, image_seq_len=4, chat_template=build_template("<image>")
+    )
+    return save_model(model, config, processor, folder, seed)
 
 
-def save_llava_onevision(folder: Path) -> Path:
+def save_llava_onevision(folder: Path, *, seed: int = 0) -> Path:
     tokenizer = build_tokenizer({"image_token": "<image>", "video_token": "<video>"}, **USUAL_TOKENS)
-    grid = [[32, 32], [64, 64]]
+    grid = [[32, 64], [64, 32], [64, 64]]
     image_processor = build_image_processor(
         "LlavaOnevisionImageProcessorPil", size=SIZE, image_grid_pinpoints=grid
     )
@@ -189,13 +222,22 @@ def save_llava_onevision(folder: Path) -> Path:
         image_grid_pinpoints=grid,
         vision_feature_select_strategy="full",
     )
-    return save_model(LlavaOnevisionForConditionalGeneration, config, processor, folder, 0)
+    return save_model(LlavaOnevisionForConditionalGeneration, config, processor, folder, seed)
 
 
-FAMILIES = {
+FAMILIES: dict[str, Callable[..., Path]] = {
+    "qwen2.5-vl": save_tiny_qwen,
     "qwen3-vl": save_qwen3_vl,
     "gemma3": save_gemma3,
     "internvl": save_internvl,
     "idefics3": save_idefics3,
+    "smolvlm": save_smolvlm,
+    "llava": save_tiny_llava,
     "llava-onevision": save_llava_onevision,
+}
+
+# Those that can show an image as several; LLaVA-OneVision always does.
+SPLITTING = {
+    f"{name}, split": partial(FAMILIES[name], split=True)
+    for name in ("gemma3", "internvl", "idefics3", "smolvlm")
 }

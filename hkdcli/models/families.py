@@ -5,12 +5,16 @@ Dimensions: B rows, L positions.
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from hkdcli.errors import SetupError
 
 LANGUAGE_MODEL_NAMES = ("language_model", "text_model")
 
@@ -33,6 +37,29 @@ def allow_missing_torchvision() -> None:
     ProcessorMixin.get_attributes = classmethod(get_still_attributes)
     ProcessorMixin.video_processor = None
     ProcessorMixin._hkd_without_video = True
+
+
+def prepare_processor_class(name: str) -> None:
+    """Make a processor class ready to be used; most need nothing.
+
+    Args:
+        name: of the class, as a model folder gives it.
+
+    Raises:
+        SetupError: it needs a package that is not installed.
+    """
+    if name != "SmolVLMProcessor":
+        return
+    if importlib.util.find_spec("num2words") is None:
+        raise SetupError("SmolVLM models need the package num2words", hint='pip install "hkd[smolvlm]"')
+    allow_missing_torchvision()
+    from transformers import SmolVLMProcessor
+    from transformers.utils import is_torchvision_available
+
+    if not is_torchvision_available():
+        # The one processor that must be given a video processor; its chat template asks for two settings.
+        SmolVLMProcessor.__init__.__defaults__ = (None, *SmolVLMProcessor.__init__.__defaults__[-2:])
+        SmolVLMProcessor.video_processor = SimpleNamespace(num_frames=None, fps=None)
 
 
 def unwrap(model: nn.Module) -> Any:

@@ -108,6 +108,7 @@ def load_processor(folder: Path) -> Any:
 
     check_no_remote_code(folder)
     families.allow_missing_torchvision()
+    families.prepare_processor_class(_read_processor_class(folder))
     try:
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
@@ -173,6 +174,13 @@ def _load_weights(folder: Path, quantization: Quantization, device: torch.device
     keep_differentiable(model)
     check_finite(model)
     return model if quantization != "none" else model.to(device)
+
+
+def _read_processor_class(folder: Path) -> str:
+    for name in (*_PROCESSOR_FILES, "tokenizer_config.json"):
+        if (folder / name).is_file() and (found := read_json(folder / name).get("processor_class")):
+            return str(found)
+    return ""
 
 
 def _read_base(folder: Path) -> str:
