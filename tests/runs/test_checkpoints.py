@@ -108,6 +108,7 @@ while True:
     step += 1
     content = bytes([step % 256]) * 200_000
     publish_checkpoint(folder, step, lambda place: [(place / n).write_bytes(content) for n in "abc"], keep=2)
+    print(step, flush=True)
 """
 
 
@@ -118,15 +119,16 @@ def test_r04_kill_at_any_moment_leaves_a_complete_checkpoint(tmp_path: Path, kil
         command = [sys.executable, "-c", KILLED, str(folder)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
-            started_at = int(process.stdout.readline())
-            assert started_at >= reached  # nothing that was published is lost
-            time.sleep(rng.uniform(0.01, 0.15))
+            steps = [int(process.stdout.readline()) for _ in range(1 + rng.randrange(4))]
+            assert steps[0] >= reached
+            time.sleep(rng.uniform(0.0, 0.02))
             process.kill()
         latest = find_latest_checkpoint(folder)
         reached = int(latest.name[5:]) if latest else 0
+        assert reached >= steps[-1]  # nothing that was published is lost
         if latest is not None:
             assert {(latest / name).read_bytes() for name in "abc"} == {bytes([reached % 256]) * 200_000}
-    assert reached > kills
+    assert reached > kills / 2  # there was something to lose
 
 
 def test_r04_a_folder_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
