@@ -13,7 +13,7 @@ from typing import Any, Literal
 from torch import nn
 
 from hkdcli.errors import ModelError
-from hkdcli.models import families
+from hkdcli.models import families, projector
 from hkdcli.models.fingerprints import compute_fingerprint
 from hkdcli.models.folders import check_weights, read_json
 from hkdcli.models.quantization import list_quantized
@@ -23,7 +23,13 @@ _BASE_FILE = "base.json"
 
 
 def attach_lora(
-    model: nn.Module, *, rank: int, alpha: int, dropout: float = 0.0, targets: Targets = "language"
+    model: nn.Module,
+    *,
+    rank: int,
+    alpha: int,
+    dropout: float = 0.0,
+    targets: Targets = "language",
+    train_projector: bool = False,
 ) -> Any:
     """Put fresh low-rank adapters on a model and freeze everything else.
 
@@ -34,17 +40,28 @@ def attach_lora(
         dropout: on the input of the adapters.
         targets: `language`: the linear layers of the language model; `all`: those of the vision tower and
             the connector too. Never the head.
+        train_projector: whether a copy of the connector between vision tower and language model is trained in
+            full beside the adapters, in float32; it is saved, loaded and merged with them.
 
     Returns:
         The wrapped model; its outputs are those of `model` until it is trained.
+
+    Raises:
+        ModelError: the connector is to be trained and has none that is known, or a quantized one.
     """
     from peft import LoraConfig, get_peft_model
 
     settings = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=build_target_pattern(model, targets)
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=build_target_pattern(model, targets),
+        modules_to_save=projector.find_trainable(model) if train_projector else None,
     )
     with _quiet_peft():
-        return get_peft_model(model, settings)
+        wrapped = get_peft_model(model, settings)
+    projector.hold_in_float32(wrapped)
+    return wrapped
 
 
 def build_target_pattern(model: nn.Module, targets: Targets) -> str:
@@ -104,8 +121,9 @@ def load_adapter(model: nn.Module, folder: Path, *, trainable: bool = False) -> 
     Raises:
         ModelError: the adapter is a pickle, damaged, or made for another base.
     """
-    from peft import PeftModel, get_peft_model_state_dict
+    from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors import safe_open
+    from safetensors.torch import load_file
 
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder}: no adapter_config.json; is this an adapter?")
@@ -116,6 +134,8 @@ def load_adapter(model: nn.Module, folder: Path, *, trainable: bool = False) -> 
             # peft only warns of weights that it did not find, and leaves them as initialised.
             warnings.filterwarnings("error", message=".*missing adapter keys.*")
             wrapped = PeftModel.from_pretrained(model, folder, is_trainable=trainable, local_files_only=True)
+            if projector.hold_in_float32(wrapped):  # it was read in the number type of the base
+                set_peft_model_state_dict(wrapped, load_file(folder / "adapter_model.safetensors"))
     except (RuntimeError, ValueError, KeyError, UserWarning) as error:
         raise ModelError(f"{folder}: the adapter does not fit this base: {_shorten(error)}") from error
     with safe_open(folder / "adapter_model.safetensors", framework="np") as file:
@@ -147,6 +167,7 @@ def merge_adapter(model: nn.Module) -> Any:
     wrapped: Any = model
     try:
         with _quiet_peft():
+            projector.release(wrapped)
             return wrapped.merge_and_unload(safe_merge=True)
     except ValueError as error:
         raise ModelError(f"the adapter cannot be merged: {error}") from error

@@ -8,15 +8,17 @@ from __future__ import annotations
 import importlib.util
 import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hkdcli.errors import SetupError
+from hkdcli.errors import ModelError, SetupError
 
 LANGUAGE_MODEL_NAMES = ("language_model", "text_model")
+CONNECTOR_NAMES = ("multi_modal_projector", "connector", "visual.merger", "visual.deepstack_merger_list")
 
 
 def allow_missing_torchvision() -> None:
@@ -86,6 +88,31 @@ def get_vision_parts(model: nn.Module) -> dict[str, nn.Module]:
     """Full name -> module of all that is not the language model: vision tower, connector."""
     children = get_backbone(model).named_children()
     return {f"model.{name}": module for name, module in children if name not in LANGUAGE_MODEL_NAMES}
+
+
+def find_connector(model: nn.Module) -> list[str]:
+    """Full names of the modules that bring vision features to the width of the language model.
+
+    Args:
+        model: an image-text-to-text model, adapter-wrapped or not.
+
+    Returns:
+        At least one name, for example `model.multi_modal_projector`.
+
+    Raises:
+        ModelError: none is known by name.
+    """
+    backbone, found = get_backbone(model), []
+    for name in CONNECTOR_NAMES:
+        with suppress(AttributeError):
+            module = backbone.get_submodule(name)
+            entries = (
+                [str(index) for index in range(len(module))] if isinstance(module, nn.ModuleList) else []
+            )
+            found += [f"model.{name}.{entry}" for entry in entries] or [f"model.{name}"]
+    if not found:
+        raise ModelError(f"{type(backbone).__name__} has none of {', '.join(CONNECTOR_NAMES)}")
+    return found
 
 
 def compute_position_ids(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,9 @@ from hkdcli.models.folders import (
 )
 from hkdcli.models.quantization import (
     Quantization,
+    QuantizedParts,
     build_quantization_config,
+    check_quantizable,
     check_quantized,
     keep_differentiable,
 )
@@ -52,6 +54,7 @@ def load_model(
     adapter: str | Path | None = None,
     base: str | Path | None = None,
     quantization: Quantization = "none",
+    quantized_parts: QuantizedParts = "language",
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     trainable: bool = False,
@@ -62,7 +65,9 @@ def load_model(
         model: what `find_model_folder` takes; an adapter folder loads its base first.
         adapter: an adapter to put on top.
         base: the base of an adapter folder, where it has moved.
-        quantization: how to hold the language model's weights.
+        quantization: how to hold the weights of what is quantized.
+        quantized_parts: `language`: the language model alone; `all`: vision tower and connector too. The head
+            never is.
         device: where to put the model.
         dtype: type of the weights that are not quantized.
         trainable: False freezes everything; True leaves the adapter (or, without one, all weights) trainable.
@@ -75,6 +80,7 @@ def load_model(
         ModelError: an adapter was asked for on top of an adapter.
     """
     device = torch.device(device)
+    check_quantizable(quantization, device)
     folder, source = find_model_folder(model), str(model)
     processor_folder = folder
     if is_adapter_folder(folder):
@@ -85,7 +91,7 @@ def load_model(
         folder = _find_base(source, adapter)
         processor_folder = adapter if any((adapter / name).is_file() for name in _PROCESSOR_FILES) else folder
     processor = load_processor(processor_folder)
-    loaded = _load_weights(folder, quantization, device, dtype)
+    loaded = _load_weights(folder, quantization, quantized_parts, device, dtype)
     loaded.requires_grad_(trainable and adapter is None and quantization == "none")
     if adapter is not None:
         loaded = load_adapter(loaded, find_model_folder(adapter), trainable=trainable)
@@ -141,7 +147,13 @@ def check_finite(model: nn.Module) -> None:
         )
 
 
-def _load_weights(folder: Path, quantization: Quantization, device: torch.device, dtype: torch.dtype) -> Any:
+def _load_weights(
+    folder: Path,
+    quantization: Quantization,
+    parts: QuantizedParts,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Any:
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     settings = check_model_folder(folder)
@@ -152,7 +164,9 @@ def _load_weights(folder: Path, quantization: Quantization, device: torch.device
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
             if quantization != "none":
-                options["quantization_config"] = build_quantization_config(quantization, config, device)
+                options["quantization_config"] = build_quantization_config(
+                    quantization, config, device, parts
+                )
                 options["device_map"] = {"": device}
             model, report = AutoModelForImageTextToText.from_pretrained(
                 folder,
@@ -170,7 +184,7 @@ def _load_weights(folder: Path, quantization: Quantization, device: torch.device
         names = sorted(report["missing_keys"])
         raise ModelError(f"{folder}: the weights lack {len(names)} tensors: {', '.join(names[:3])}")
     if not settings.get("quantization_config"):
-        check_quantized(model, quantization)
+        check_quantized(model, quantization, parts)
     keep_differentiable(model)
     check_finite(model)
     return model if quantization != "none" else model.to(device)
