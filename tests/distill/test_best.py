@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from toy import ToySource, ToyStudent, make_settings
+from toy import ToySource, ToyStudent, make_settings, make_teachers
 from toy_run import Listener, assert_same_weights, read_log, run
 
 from hkdcli.checkpoints import find_latest_checkpoint
@@ -111,6 +111,31 @@ def test_being_evaluated_changes_nothing(tmp_path):
     watched, _, _ = sit_exams(tmp_path / "watched", evaluate_every=1, keep_best=False)
     alone, _, _ = sit_exams(tmp_path / "alone", evaluate_every=None, keep_best=False)
     assert_same_weights(watched, alone)
+
+
+@pytest.mark.gpu
+def test_being_evaluated_leaves_the_random_state_of_the_gpu(tmp_path):
+    """Sums on a GPU differ in their last bits, so the random states are compared, micro-batch by micro-batch."""
+
+    def collect(folder, evaluate_every):
+        states = []
+        source = ToySource(on_load=lambda load: states.append(torch.cuda.get_rng_state()))
+        settings = make_settings(max_steps=3, evaluate_every=evaluate_every, keep_best=False)
+        run(
+            folder,
+            student=ToyStudent(dropout=0.2).cuda(),
+            signals=make_teachers().cuda(),
+            source=source,
+            settings=settings,
+            evaluate=lambda: {"dev_micro_f1": torch.rand(3, device="cuda").mean().item()},
+        )
+        total = torch.cuda.get_device_properties(0).total_memory / 2**30
+        assert all(0 < row["peak_memory_gib"] < total for row in read_log(folder) if "loss" in row)
+        return torch.stack(states)
+
+    watched = collect(tmp_path / "watched", 1)
+    assert torch.equal(watched, collect(tmp_path / "alone", None))
+    assert not torch.equal(watched[0], watched[-1])  # dropout has drawn
 
 
 @pytest.mark.parametrize("killed_in", range(2, 12))

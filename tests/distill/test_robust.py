@@ -69,7 +69,7 @@ def test_r08_log_lines_after_a_resume_equal_the_uninterrupted_ones(tmp_path):
     assert read_log(tmp_path / "cut", timeless=True) == read_log(tmp_path / "whole", timeless=True)
 
 
-def test_a_resume_of_a_finished_training_only_loads(tmp_path):
+def test_r08_a_resume_of_a_finished_training_only_loads(tmp_path):
     expected, first = run(tmp_path)
     source = ToySource()
     again, result = run(tmp_path, source=source, resume=True)

@@ -57,7 +57,7 @@ def list_figures(run: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in OF_THE_MACHINE} for row in rows]
 
 
-def test_a_run_interrupted_four_times_ends_as_if_nothing_had_happened(
+def test_r04_r05_r08_a_run_interrupted_four_times_ends_as_if_nothing_had_happened(
     recipe: Path, whole_run: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
