@@ -115,7 +115,7 @@ def test_being_evaluated_changes_nothing(tmp_path):
 
 @pytest.mark.gpu
 def test_being_evaluated_leaves_the_random_state_of_the_gpu(tmp_path):
-    """Sums on a GPU differ in their last bits, so the random states are compared, micro-batch by micro-batch."""
+    """Sums on a GPU differ in their last bits: random states are compared, micro-batch by micro-batch."""
 
     def collect(folder, evaluate_every):
         states = []
