@@ -236,8 +236,8 @@ FAMILIES: dict[str, Callable[..., Path]] = {
     "llava-onevision": save_llava_onevision,
 }
 
-# Those that can show an image as several. LLaVA-OneVision always does; Gemma3's processor does so only when it
-# is told to at each call, whatever its settings say, so that a folder cannot ask for it.
+# Those that can show an image as several. LLaVA-OneVision always does; Gemma3's processor does so only when
+# it is told to at each call, whatever its settings say, so that a folder cannot ask for it.
 SPLITTING = {
     f"{name}, split": partial(FAMILIES[name], split=True) for name in ("internvl", "idefics3", "smolvlm")
 }

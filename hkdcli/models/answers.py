@@ -64,9 +64,10 @@ class AnswerModel(nn.Module):
         return AnswerLogits(compute_logits(self.model, hidden[batch.answer_rows, batch.answer_columns]))
 
     def train(self, mode: bool = True) -> AnswerModel:
-        """Set training mode, except for parts without a trainable parameter.
+        """Set training mode, except for modules none of whose parameters is trained.
 
-        A frozen tower with batch normalisation would otherwise go on shifting its statistics.
+        A frozen tower with batch normalisation would otherwise go on shifting its statistics, also where the
+        connector inside of it is trained.
 
         Args:
             mode: whether to train.
@@ -75,10 +76,10 @@ class AnswerModel(nn.Module):
             Itself.
         """
         super().train(mode)
-        language = families.get_language_model(self.model)[1]
-        for part in (*families.get_vision_parts(self.model).values(), language):
-            if not any(parameter.requires_grad for parameter in part.parameters()):
-                part.eval()
+        for module in self.model.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                module.eval()
         return self
 
 
