@@ -229,6 +229,7 @@ def _load_scorer(source: ModelSource, options: InferOptions, reporter: Reporter)
             adapter=source.adapter,
             base=options.base,
             quantization=source.quantization,
+            quantized_parts=source.quantized_parts,
             device=runtime.device,
             dtype=runtime.dtype,
         )

@@ -12,7 +12,7 @@ from hkdcli.reporter import Reporter
 
 if TYPE_CHECKING:
     from hkdcli.data.datasets import Dataset
-    from hkdcli.recipe_blocks import Data, DataSource, Quantization
+    from hkdcli.recipe_blocks import Data, DataSource, Quantization, QuantizedParts
 
 SCENES = "scenes:"
 
@@ -37,6 +37,7 @@ class ModelSource:
     model: str
     adapter: str | None = None
     quantization: Quantization = "none"
+    quantized_parts: QuantizedParts = "language"
 
 
 def open_data(options: DataOptions, reporter: Reporter) -> Dataset:
@@ -148,9 +149,10 @@ def find_model(model: str, level: str | None) -> ModelSource:
 def _find_level(folder: Path, place: int, entry: dict[str, Any], *, is_base: bool) -> ModelSource:
     """A trained level is in the run folder; one that came ready, and stayed so, where the recipe says."""
     own = folder / "levels" / f"{place}-{entry['name']}"
+    held = {name: entry[name] for name in ("quantization", "quantized_parts") if name in entry}
     for candidate in (folder / "student",) if is_base else (own / "mutual", own / "model", own / "adapter"):
         if candidate.is_dir():
-            return ModelSource(str(candidate), quantization=entry["quantization"])
+            return ModelSource(str(candidate), **held)
     if entry["train"] is None:
-        return ModelSource(entry["model"], entry["adapter"], entry["quantization"])
+        return ModelSource(entry["model"], entry["adapter"], **held)
     raise UsageError(f"{folder}: level {entry['name']} is not trained yet", hint="Go on with --resume.")

@@ -21,6 +21,7 @@ from hkdcli.recipe_blocks import (
     PositiveFloat,
     PositiveInt,
     Quantization,
+    QuantizedParts,
     RecipePart,
     Runtime,
     Train,
@@ -40,7 +41,7 @@ class Level(RecipePart):
     """Trained adapter or tuned weights to put on the model: a folder, a hub id or scenes:NAME."""
     quantization: Quantization = "none"
     """Precision that the weights are held in."""
-    quantized_parts: Literal["language", "all"] = "language"
+    quantized_parts: QuantizedParts = "language"
     """What is quantized: the language model, or vision tower and projector too; the head never is."""
     tuning: Tuning = Field(default_factory=LoraTuning)
     """How the level is trained: `full`, or `lora: {...}`."""

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from pydantic_core import PydanticCustomError
 
 Quantization = Literal["none", "int8", "nf4"]
+QuantizedParts = Literal["language", "all"]
 Task = Literal["hallucination", "factuality"]
 
 PositiveInt = Annotated[int, Field(ge=1)]

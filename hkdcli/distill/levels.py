@@ -16,7 +16,7 @@ from hkdcli.distill.parallel import keep_whole
 from hkdcli.models.adapters import attach_lora, save_adapter
 from hkdcli.models.families import unwrap
 from hkdcli.models.loading import LoadedModel, load_model, quiet
-from hkdcli.models.quantization import Quantization
+from hkdcli.models.quantization import Quantization, QuantizedParts
 from hkdcli.ranks import find_place, wait_for_all
 from hkdcli.reporter import Reporter
 from hkdcli.runs import RunFolder
@@ -34,6 +34,7 @@ class TrainedLevel:
     model: str
     adapter: str | None
     quantization: Quantization
+    quantized_parts: QuantizedParts = "language"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ def load_level(level: TrainedLevel, runtime: Runtime, *, trainable: bool = False
         level.model,
         adapter=level.adapter,
         quantization=level.quantization,
+        quantized_parts=level.quantized_parts,
         device=runtime.device,
         dtype=runtime.dtype,
         trainable=trainable,
@@ -112,13 +114,14 @@ def load_learner(stage: Stage, place: int, start: TrainedLevel) -> LoadedModel:
         alpha=lora.alpha,
         dropout=lora.dropout,
         targets=lora.targets,
+        train_projector=lora.train_projector,
     )
     return LoadedModel(wrapped, loaded.processor, loaded.source, None, loaded.quantization)
 
 
 def get_start(level: Level) -> TrainedLevel:
     """What a level is before any training: the model, and the adapter, that the recipe names."""
-    return TrainedLevel(level.name, level.model, level.adapter, level.quantization)
+    return TrainedLevel(level.name, level.model, level.adapter, level.quantization, level.quantized_parts)
 
 
 def publish_level(folder: Path, trained: LoadedModel, level: Level) -> None:
@@ -147,7 +150,7 @@ def _locate(stage: Stage, place: int) -> TrainedLevel:
         return get_start(level)
     if level.tuning == "full":
         return TrainedLevel(level.name, str(folder), None, "none")
-    return TrainedLevel(level.name, level.model, str(folder), level.quantization)
+    return TrainedLevel(level.name, level.model, str(folder), level.quantization, level.quantized_parts)
 
 
 def _write_level(folder: Path, trained: LoadedModel, level: Level) -> None:

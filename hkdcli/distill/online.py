@@ -39,6 +39,8 @@ from hkdcli.inference.scoring import Scorer
 from hkdcli.models.answers import AnswerModel
 from hkdcli.models.families import get_vocabulary_size
 from hkdcli.models.loading import LoadedModel
+from hkdcli.models.memory import enable_gradient_checkpointing
+from hkdcli.models.quantization import describe_quantization
 from hkdcli.runtime import Runtime
 
 
@@ -60,6 +62,7 @@ def train_levels(stage: Stage) -> list[TrainedLevel]:
             continue
         teachers = _load_teachers(stage, lesson)
         student = load_learner(stage, lesson.student, get_start(level))
+        _tell_quantization(stage, lesson, (student, *teachers))
         _teach(stage, lesson, teachers, student)
         if teachers and distill.mutual:
             parent = lesson.teachers[0]
@@ -80,6 +83,13 @@ def _load_teachers(stage: Stage, lesson: Lesson) -> list[LoadedModel]:
     return teachers
 
 
+def _tell_quantization(stage: Stage, lesson: Lesson, loaded: Sequence[LoadedModel]) -> None:
+    for place, model in zip((lesson.student, *lesson.teachers), loaded, strict=True):
+        if model.quantization != "none":
+            name = stage.recipe.pyramid[place].name
+            stage.reporter.note(f"{name} is held in {describe_quantization(model.model)}")
+
+
 def _teach(stage: Stage, lesson: Lesson, teachers: Sequence[LoadedModel], student: LoadedModel) -> None:
     """Train one level; its checkpoints go to its folder, its figures to the run's log."""
     level, run = stage.recipe.pyramid[lesson.student], stage.run
@@ -87,6 +97,8 @@ def _teach(stage: Stage, lesson: Lesson, teachers: Sequence[LoadedModel], studen
     log = TrainLog(
         run.path / "log.jsonl", stage.reporter, level=level.name, tensorboard=run.path / "tensorboard"
     )
+    if level.train is not None and level.train.gradient_checkpointing:
+        enable_gradient_checkpointing(student.model)
     taught_by = " and ".join(stage.recipe.pyramid[place].name for place in lesson.teachers)
     train(
         AnswerModel(student.model),

@@ -10,12 +10,14 @@ from tiny_records import make_hallucination, make_image
 
 from hkdcli.data.collate import Collator
 from hkdcli.data.prompts import identity_presentation
+from hkdcli.distill import online
 from hkdcli.distill.levels import TrainedLevel, load_level
 from hkdcli.engine import distill_online
 from hkdcli.errors import ModelError
 from hkdcli.models.adapters import attach_lora, save_adapter
 from hkdcli.models.answers import AnswerModel
 from hkdcli.models.loading import load_model
+from hkdcli.reporter import SilentReporter
 from hkdcli.runtime import choose_runtime
 
 RECIPE = """
@@ -138,3 +140,44 @@ def test_tokenizers_of_one_size_with_other_ids_are_not_compared_by_token(tiny_ll
     path.write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(ModelError, match="tokenizer"):
         run(tmp_path / "it", other, tiny_llava, "distill.choice_weight=0.5")
+
+
+class Heard(SilentReporter):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def read_adapter(folder):
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def test_what_a_recipe_says_of_a_level_reaches_the_model(teacher, tiny_llava, tmp_path, monkeypatch):
+    """Projector, quantized parts and gradient checkpointing: each is seen where it acts."""
+    enabled = []
+    monkeypatch.setattr(online, "enable_gradient_checkpointing", enabled.append)
+    recipe, heard = tmp_path / "recipe.yaml", Heard()
+    recipe.write_text(RECIPE.replace("TEACHER", str(teacher)).replace("STUDENT", str(tiny_llava)))
+    changes = [
+        "pyramid.top.quantization=nf4",
+        "pyramid.top.quantized_parts=all",
+        "pyramid.base.tuning={lora: {rank: 4, train_projector: true}}",
+        "train.gradient_checkpointing=true",
+    ]
+    distill_online(recipe, changes, out=tmp_path / "run", reporter=heard)
+    held = next(text for text in heard.notes if text.startswith("top is held in nf4"))
+    assert "of model.vision_tower" in held and held.endswith("kept: lm_head")
+    assert any("multi_modal_projector" in name for name in read_adapter(tmp_path / "run/student"))
+    assert len(enabled) == 1
+
+
+def test_without_them_projector_and_vision_tower_are_left_alone(teacher, tiny_llava, tmp_path):
+    recipe, heard = tmp_path / "recipe.yaml", Heard()
+    recipe.write_text(RECIPE.replace("TEACHER", str(teacher)).replace("STUDENT", str(tiny_llava)))
+    changes = ["pyramid.top.quantization=nf4", "pyramid.base.tuning={lora: {rank: 4}}"]
+    distill_online(recipe, changes, out=tmp_path / "run", reporter=heard)
+    held = next(text for text in heard.notes if text.startswith("top is held in nf4"))
+    assert "kept: model.vision_tower, model.multi_modal_projector, lm_head" in held
+    assert all(".language_model." in name for name in read_adapter(tmp_path / "run/student"))
