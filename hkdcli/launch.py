@@ -49,12 +49,12 @@ def launch(command: Sequence[str], count: int) -> int:
     children = [_start(command, rank, count, store.port) for rank in range(count)]
     try:
         with _handing_on(children):
-            _wait(children)
+            codes = _wait(children)
     finally:
         for child in children:
             child.kill()
             child.wait()
-    return _find_code(children, store)
+    return _find_code(codes, store)
 
 
 def follow_launcher() -> None:
@@ -98,29 +98,29 @@ def _handing_on(children: Children) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _wait(children: Children) -> None:
-    """Until all have ended, or one has failed and the others had time to notice."""
+def _wait(children: Children) -> list[int | None]:
+    """Exit codes, once all have ended, or one has failed and the others had time to notice."""
     failed_s = None
-    while any(child.poll() is None for child in children):
-        if failed_s is None and any(child.returncode for child in children):
+    while None in (codes := [child.poll() for child in children]):
+        if failed_s is None and any(codes):
             failed_s = time.monotonic()
         if failed_s is not None and time.monotonic() - failed_s > GRACE_S:
-            return
+            break
         time.sleep(0.05)
+    return codes
 
 
-def _find_code(children: Children, store: Store) -> int:
+def _find_code(codes: Sequence[int | None], store: Store) -> int:
     if store.check([CLAIM]):
         return int(store.get(CLAIM).decode().partition(":")[2])
-    codes = [child.returncode for child in children]
-    killed = {rank: -code for rank, code in enumerate(codes) if code < 0}
+    killed = {rank: -code for rank, code in enumerate(codes) if code is not None and code < 0}
     asked = set(killed.values()) & {signal.SIGINT, signal.SIGTERM}
     if asked:
         return 128 + asked.pop()
     if killed:
         names = [f"process {rank} by {signal.Signals(number).name}" for rank, number in killed.items()]
         raise MachineLimitError(
-            f"killed from outside: {', '.join(names)}\n{describe_signs(store, len(children))}",
+            f"killed from outside: {', '.join(names)}\n{describe_signs(store, len(codes))}",
             hint="This is often a want of memory: use a smaller micro_batch_size or fewer processes.",
         )
-    return max(codes)
+    return max(code or 0 for code in codes)

@@ -1,0 +1,184 @@
+"""`hkd distill-online --nproc 2` and the launchers of others, from the recipe to the scores."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hkdcli.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = ROOT / "recipes" / "accelerate"
+RECIPE = """
+name: tiny
+data:
+  train: {scenes: {split: train, size: 40}}
+  dev: {scenes: {split: dev, size: 4}}
+  test: {scenes: {split: test, size: 4}}
+pyramid:
+  - {name: top, model: MODELS/0, tuning: {lora: {rank: 4}}}
+  - {name: base, model: MODELS/1, tuning: full}
+distill: {teacher_check: null}
+train: {max_steps: 4, micro_batch_size: 2, learning_rate: 1e-3, log_every: 1, checkpoint_every: 2, evaluate_every: 2}
+runtime: {device: cpu}
+"""
+HKD = [sys.executable, "-m", "hkdcli"]
+DEADLINE_S = 600
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pyramid of two random models of the embedded world; both are trained, with adapters and in full."""
+    from hkdcli.scenes.architecture import build_model
+    from hkdcli.scenes.pretrained import build_shipped_processor
+
+    folder = tmp_path_factory.mktemp("command-line")
+    for seed in (0, 1):
+        build_model("small", seed).save_pretrained(folder / str(seed))
+        build_shipped_processor().save_pretrained(folder / str(seed))
+    path = folder / "recipe.yaml"
+    path.write_text(RECIPE.replace("MODELS", str(folder)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone(recipe: Path) -> Path:
+    """The run of one process: four examples a step, as two processes have them."""
+    folder = recipe.parent / "alone"
+    assert main(command(recipe, folder, accumulation=2)) == 0
+    return folder
+
+
+def command(recipe: Path, folder: Path, *more: str, accumulation: int = 1) -> list[str]:
+    change = f"train.gradient_accumulation_steps={accumulation}"
+    return ["distill-online", str(recipe), change, "--out", str(folder), *more]
+
+
+def start(words: Sequence[str | Path], **variables: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [*map(str, words)], env={**environment, **variables}, stdout=pipe, stderr=pipe, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
+    try:
+        return process.communicate(timeout=DEADLINE_S)
+    finally:
+        process.terminate()
+
+
+def check_same_end(found: Path, expected: Path, *, rel: float = 1e-5) -> None:
+    """Every step of both levels logged once, with the same figures; levels, scores, and no leftovers."""
+    rows, others = read_log(found), read_log(expected)
+    assert len(rows) == len(others) == 2 * (4 + 2)
+    for row, other in zip(rows, others, strict=True):
+        assert row == pytest.approx(other, rel=rel, abs=1e-6)
+    for name in ("levels/0-top/adapter/adapter_model.safetensors", "student/model.safetensors"):
+        assert (found / name).stat().st_size == (expected / name).stat().st_size
+    for level in ("top", "base"):
+        assert len((found / "eval" / "test" / level / "predictions.jsonl").read_text().splitlines()) == 4
+    assert not list(found.rglob("*.lock")) and not list(found.rglob(".tmp-*"))
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    path = run / "log.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    hidden = ("seconds", "tokens_per_s", "peak_memory_gib", "level")
+    return [{k: v for k, v in json.loads(line).items() if k not in hidden} for line in lines]
+
+
+def test_nproc_trains_as_one_process_does_and_prints_one_document(
+    recipe: Path, alone: Path, tmp_path: Path
+) -> None:
+    process = start([*HKD, *command(recipe, tmp_path / "run", "--nproc", "2", "--json")])
+    out, said = finish(process)
+    assert process.returncode == 0, said
+    assert [row["level"] for row in json.loads(out)["scores"]] == ["constant answer", "top", "base"]
+    assert len(re.findall(r"base, taught by top  4/4", said)) == 1, said
+    check_same_end(tmp_path / "run", alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", ["ddp", "fsdp2"])
+def test_accelerate_launch_trains_as_one_process_does(
+    recipe: Path, alone: Path, tmp_path: Path, settings: str
+) -> None:
+    launcher = [sys.executable, "-m", "accelerate.commands.launch"]
+    words = [*launcher, "--config_file", SETTINGS / f"{settings}.yaml", "-m", "hkdcli"]
+    process = start([*words, *command(recipe, tmp_path / "run")])
+    _, said = finish(process)
+    assert process.returncode == 0, said
+    check_same_end(tmp_path / "run", alone, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_torchrun_trains_as_one_process_does(recipe: Path, alone: Path, tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    process = start([*torchrun, "-m", "hkdcli", *command(recipe, tmp_path / "run", "--json")])
+    out, said = finish(process)
+    assert process.returncode == 0, said
+    assert json.loads(out)["student"] == str(tmp_path / "run" / "student")
+    check_same_end(tmp_path / "run", alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shards", ["false", "true"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_r05_r18_a_signal_to_the_launcher_saves_once_and_one_process_goes_on(
+    recipe: Path, alone: Path, tmp_path: Path, number: signal.Signals, shards: str
+) -> None:
+    run = tmp_path / "run"
+    words = [*HKD, *command(recipe, run, "--nproc", "2")]
+    process = start(words, ACCELERATE_USE_FSDP=shards)
+    wait_until(lambda: len(read_log(run)) > 0, process)
+    process.send_signal(number)
+    _, said = finish(process)
+    assert process.returncode == 128 + number, said
+    assert len(re.findall(r"stopped after step \d; saved to ", said)) == 1 and "Traceback" not in said, said
+    # The other cut of a step is another recipe, which a resume refuses: the facts are those of two processes.
+    assert main(command(recipe, run, "--resume", accumulation=2)) == 2
+    text = (run / "manifest.json").read_text()
+    (run / "manifest.json").write_text(
+        text.replace('"gradient_accumulation_steps": 1', '"gradient_accumulation_steps": 2')
+    )
+    assert main(command(recipe, run, "--resume", accumulation=2)) == 0
+    check_same_end(run, alone, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_r10_a_killed_launcher_takes_its_processes_along(recipe: Path, tmp_path: Path) -> None:
+    """They get SIGTERM, so they save first."""
+    run = tmp_path / "run"
+    process = start([*HKD, *command(recipe, run, "train.max_steps=10000", "--nproc", "2")])
+    wait_until(lambda: len(read_log(run)) > 0, process)
+    children = list_children(process.pid)
+    assert len(children) == 2
+    process.kill()
+    process.wait()
+    wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    assert list((run / "levels").rglob("MANIFEST.json"))
+
+
+def list_children(pid: int) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
+    return [int(line) for line in found.stdout.split()]
+
+
+def wait_until(holds: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < deadline
+        assert process is None or process.poll() is None, finish(process)
+        time.sleep(0.01)
