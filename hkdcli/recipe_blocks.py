@@ -147,9 +147,9 @@ class Train(RecipePart):
     max_steps: PositiveInt = 1000
     """Optimizer steps."""
     micro_batch_size: PositiveInt = 8
-    """Examples that are on the device at once."""
+    """Most examples that are on a device at once."""
     gradient_accumulation_steps: PositiveInt = 1
-    """Micro-batches in one step; the loss is normalised over all of them, so this changes no result."""
+    """Micro-batches in one step, shared by all processes; their loss is normalised over the whole step."""
     learning_rate: PositiveFloat = 1e-4
     """Peak learning rate of AdamW."""
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = "cosine"

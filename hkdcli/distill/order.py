@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,9 @@ class StepShape:
     """How an optimizer step is cut up.
 
     Attributes:
-        micro_batch_size: examples on one device at once.
-        micro_batches: how many of them in a step, on one device.
+        micro_batch_size: most examples on one device at once.
+        micro_batches: how many of them in a step, on all devices together: what a step computes does not
+            depend on how many devices share it, so a training may go on with more or fewer.
         ranks: devices.
     """
 
@@ -34,7 +36,13 @@ class StepShape:
     @property
     def examples(self) -> int:
         """Examples in one optimizer step."""
-        return self.micro_batch_size * self.micro_batches * self.ranks
+        return self.micro_batch_size * self.micro_batches
+
+    @property
+    def pieces(self) -> int:
+        """Pieces that the step is cut into, as many on each device: shards of a model need that."""
+        share = -(-self.examples // self.ranks)
+        return -(-share // self.micro_batch_size) * self.ranks
 
 
 def draw_step(step: int, size: int, seed: int, shape: StepShape, rank: int = 0) -> list[list[Draw]]:
@@ -51,13 +59,13 @@ def draw_step(step: int, size: int, seed: int, shape: StepShape, rank: int = 0) 
         rank: which device.
 
     Returns:
-        One list of draws per micro-batch.
+        One list of draws per micro-batch; there are empty ones where `pieces` exceeds `examples`.
     """
     start = step * shape.examples
     stream = [_draw(start + offset, size, seed) for offset in range(shape.examples)]
-    width = shape.micro_batch_size
-    cuts = [stream[first : first + width] for first in range(0, len(stream), width)]
-    return cuts[rank :: shape.ranks]
+    borders = [piece * len(stream) // shape.pieces for piece in range(shape.pieces + 1)]
+    pieces = [stream[first:last] for first, last in pairwise(borders)]
+    return pieces[rank :: shape.ranks]
 
 
 def _draw(position: int, size: int, seed: int) -> Draw:

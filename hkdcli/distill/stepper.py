@@ -22,7 +22,7 @@ from hkdcli.distill.schedules import compute_lambda, compute_learning_rate
 from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.signals import Signals
 from hkdcli.distill.sources import BatchSource
-from hkdcli.errors import BadRow, DataError, MachineLimitError, ModelError
+from hkdcli.errors import BadRow, DataError, MachineLimitError, ModelError, UsageError
 from hkdcli.models.answers import AnswerLogits
 from hkdcli.ranks import add_up, collect, sign
 from hkdcli.reporter import Reporter, SilentReporter
@@ -113,6 +113,11 @@ class Stepper:
         self.shape = StepShape(
             settings.micro_batch_size, settings.gradient_accumulation_steps, self.accelerator.num_processes
         )
+        if self.shape.pieces > self.shape.examples:
+            raise UsageError(
+                f"{self.shape.ranks} processes cannot share the {self.shape.examples} examples of a step",
+                hint="Raise gradient_accumulation_steps, or start fewer processes.",
+            )
         self.width = settings.micro_batch_size  # examples on the device at once; halved when memory runs out
         self.lost: dict[str, BadRow] = {}  # examples that could not be read, by id
         self.set_training()

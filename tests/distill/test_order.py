@@ -28,9 +28,17 @@ def test_a_step_holds_the_same_examples_however_it_is_cut():
     for shape in (StepShape(4, 2), StepShape(2, 4), StepShape(1, 8)):
         cut = [draw_step(step, 13, 1, shape) for step in range(5)]
         assert [sum(step, []) for step in cut] == [sum(step, []) for step in whole]
-    ranks = [draw_step(2, 13, 1, StepShape(2, 2, ranks=2), rank) for rank in (0, 1)]
-    together = [draw for rank in ranks for micro in rank for draw in micro]
-    assert Counter(together) == Counter(whole[2][0])
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+@pytest.mark.parametrize(("size", "count"), [(8, 1), (2, 4), (3, 3), (4, 2)])
+def test_devices_share_the_examples_of_a_step_in_as_many_pieces_each(size, count, ranks):
+    shape = StepShape(size, count, ranks)
+    (whole,) = draw_step(2, 13, 1, StepShape(size * count, 1))
+    shares = [draw_step(2, 13, 1, shape, rank) for rank in range(ranks)]
+    assert Counter(draw for share in shares for piece in share for draw in piece) == Counter(whole)
+    assert {len(share) * ranks for share in shares} == {shape.pieces}
+    assert all(1 <= len(piece) <= size for share in shares for piece in share)
 
 
 def test_order_depends_on_the_seed_alone():

@@ -59,9 +59,7 @@ class Listener(SilentReporter):
 
 
 def settle(**changes):
-    """Eight examples a step, however many processes there are."""
-    accumulation = 4 // find_place().size
-    return make_settings(**{"gradient_accumulation_steps": accumulation, "weight_decay": 0.0, **changes})
+    return make_settings(**{"gradient_accumulation_steps": 4, "weight_decay": 0.0, **changes})
 
 
 def train_toy(folder, *, on_load=None, resume=False):
