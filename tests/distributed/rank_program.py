@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "distill")]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "distill"))
 
 from tiny_training import make_dataset
 from toy import ToySource, ToyStudent, make_objective, make_settings, make_teachers
