@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -220,12 +219,11 @@ def _find_base(name: str, adapter: Path) -> Path:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' bars and bitsandbytes' line per layer call."""
+    """Without transformers' bars."""
     from transformers.utils import logging as transformers_logging
 
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from typing import Any, Literal
 
 import torch
@@ -30,6 +31,8 @@ def check_quantizable(quantization: Quantization, device: torch.device) -> None:
     Raises:
         SetupError: bitsandbytes is not installed, or does not support the device.
     """
+    # Its import, which peft's brings too, tells of optional packages; 8 bits on a CPU tell of every call.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if quantization == "none":
         return
     if importlib.util.find_spec("bitsandbytes") is None:
@@ -76,10 +79,14 @@ def build_quantization_config(
 
 
 def list_quantized(model: nn.Module) -> list[str]:
-    """Full names of the quantized modules."""
+    """Full names of the quantized modules; inside an adapter they end in `.base_layer`."""
     kinds = ("Linear4bit", "Linear8bitLt")
-    named = families.unwrap(model).named_modules()
-    return [name for name, module in named if any(t.__name__ in kinds for t in type(module).__mro__)]
+    return [
+        name
+        for name, module in families.unwrap(model).named_modules()
+        if any(t.__name__ in kinds for t in type(module).__mro__)
+        and not hasattr(module, "base_layer")  # peft's wrapper of one has the same name
+    ]
 
 
 def keep_differentiable(model: nn.Module) -> None:
@@ -138,7 +145,7 @@ def describe_quantization(model: nn.Module) -> str:
 
 
 def _describe_kind(layer: Any) -> str:
-    if type(layer).__name__ == "Linear8bitLt" or not hasattr(layer, "quant_state"):
+    if type(layer).__name__ == "Linear8bitLt":
         return "int8"
     double = "double quantization, " if layer.weight.compress_statistics else ""
     return f"{layer.weight.quant_type} ({double}compute {_name_dtype(layer.compute_dtype)})"
