@@ -18,7 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from hkdcli.errors import MachineLimitError
-from hkdcli.ranks import CLAIM, describe_signs
+from hkdcli.rank_faults import CLAIM, describe_signs
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]

@@ -13,18 +13,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from hkdcli.errors import HkdError, Interrupted, MachineLimitError
+from hkdcli.rank_faults import SIGN, find_timeout_s, reach_store, settle
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup, Store  # type: ignore[attr-defined]
 
 T = TypeVar("T")
 
-TIMEOUT_VARIABLE = "HKD_TIMEOUT_S"
-DEFAULT_TIMEOUT_S = 600.0
-CLAIM, SIGN = "hkd/failed", "hkd/at"
 _IDS_SHOWN = 8
 
 
@@ -60,11 +57,6 @@ def find_place() -> Place:
     return Place(*(int(os.environ[name]) for name in names)) if set(names) <= os.environ.keys() else Place()
 
 
-def find_timeout_s() -> float:
-    """Seconds after which a process that gives no sign is given up."""
-    return float(os.environ.get(TIMEOUT_VARIABLE, DEFAULT_TIMEOUT_S))
-
-
 @contextmanager
 def join_ranks() -> Iterator[Place]:
     """Work with the other processes, where there are any; a failure inside is told by one of them.
@@ -85,7 +77,7 @@ def join_ranks() -> Iterator[Place]:
         yield place
         leave_ranks()
     except BaseException as error:
-        _settle(error, place)
+        settle(error, place)
         raise
     finally:
         _joined = None
@@ -175,21 +167,6 @@ def sign(step: int, doing: str, ids: Sequence[str]) -> None:
         _joined.store.set(f"{SIGN}/{_joined.place.rank}", f"step {step}, {doing} {', '.join(shown)}")
 
 
-def describe_signs(store: Store, size: int) -> str:
-    """A line for each process: what it was at when it last gave a sign.
-
-    Args:
-        store: What the processes share.
-        size: How many they are.
-
-    Returns:
-        The lines.
-    """
-    keys = [f"{SIGN}/{rank}" for rank in range(size)]
-    at = [store.get(key).decode() if store.check([key]) else "not at its first step yet" for key in keys]
-    return "\n".join(f"  process {rank}: {said}" for rank, said in enumerate(at))
-
-
 def _reduce(numbers: Sequence[int], operation: Literal["SUM", "MAX"]) -> list[int]:
     if _joined is None or not numbers:
         return list(numbers)
@@ -214,62 +191,4 @@ def _join(place: Place) -> _Joined:
         torch.cuda.set_device(place.local_rank)
     dist.init_process_group("cuda:nccl,cpu:gloo" if torch.cuda.is_available() else "gloo", timeout=timeout)
     # Python hears from gloo when another process is gone; NCCL ends the whole process or hangs.
-    return _Joined(place, dist.new_group(backend="gloo", timeout=timeout), _reach_store())
-
-
-def _reach_store() -> Store:
-    """The store that brought the processes together; torchrun and `hkd --nproc` keep it alive for them."""
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]
-
-    where = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return TCPStore(*where, is_master=False, timeout=timedelta(seconds=find_timeout_s()))
-
-
-def _settle(error: BaseException, place: Place) -> None:
-    """Return to let an error be told; raise in its place what tells better, or SystemExit to be silent."""
-    known = _explain_loss(error, place)
-    if (code := _claim(known, place)) is not None:
-        raise SystemExit(code) from error
-    if known is not error:
-        raise known from error
-
-
-def _explain_loss(error: BaseException, place: Place) -> BaseException:
-    """An error of the connection to the others, as one that a person can read; any other as it is."""
-    import torch.distributed as dist
-
-    lost = isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
-    if isinstance(error, HkdError) or not lost:
-        return error
-    try:
-        signs = describe_signs(_reach_store(), place.size)
-    except Exception:  # the process that kept the store is the one that is gone
-        signs = f"  {error}"
-    return MachineLimitError(
-        f"process {place.rank} of {place.size} has lost another, which was killed, or has given no sign for "
-        f"{find_timeout_s():.0f} s; the last checkpoint is kept\n{signs}",
-        hint="A process killed from outside has often run out of memory: use a smaller micro_batch_size. "
-        f"{TIMEOUT_VARIABLE} sets how long to wait for a slow one. Then --resume.",
-    )
-
-
-def _claim(error: BaseException, place: Place) -> int | None:
-    """Claim to be the one that tells what went wrong; else the exit code of the process that does."""
-    mine = f"{place.rank}:{_find_code(error)}"
-    try:
-        claimed: Any = _reach_store().compare_set(CLAIM, "", mine)
-    except Exception:  # nobody is left to be told
-        return None
-    return None if claimed.decode() == mine else int(claimed.decode().partition(":")[2])
-
-
-def _find_code(error: BaseException) -> int:
-    """The code that `hkd` will end with."""
-    if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else 1
-    if isinstance(error, HkdError):
-        return error.exit_code
-    if isinstance(error, Interrupted):
-        return 128 + error.signal_number
-    limit = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return MachineLimitError.exit_code if limit else 1
+    return _Joined(place, dist.new_group(backend="gloo", timeout=timeout), reach_store(find_timeout_s()))

@@ -11,7 +11,7 @@ import pytest
 
 from hkdcli.__main__ import main
 from hkdcli.launch import launch
-from hkdcli.ranks import TIMEOUT_VARIABLE
+from hkdcli.rank_faults import TIMEOUT_VARIABLE
 
 PROGRAM = Path(__file__).parent / "rank_program.py"
 MODULE = [sys.executable, str(PROGRAM)]
