@@ -16,6 +16,7 @@ from hkdcli.distill.parallel import keep_whole
 from hkdcli.models.adapters import attach_lora, save_adapter
 from hkdcli.models.families import unwrap
 from hkdcli.models.loading import LoadedModel, load_model, quiet
+from hkdcli.models.prompt_file import write_prompt_file
 from hkdcli.models.quantization import Quantization, QuantizedParts
 from hkdcli.ranks import find_place, wait_for_all
 from hkdcli.reporter import Reporter
@@ -161,3 +162,4 @@ def _write_level(folder: Path, trained: LoadedModel, level: Level) -> None:
         else:
             save_adapter(trained.model, folder, source=level.model)
         trained.processor.save_pretrained(folder)
+    write_prompt_file(folder, trained.processor)

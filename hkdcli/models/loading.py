@@ -19,8 +19,10 @@ from hkdcli.models.folders import (
     check_no_remote_code,
     find_model_folder,
     is_adapter_folder,
+    is_model_folder,
     read_json,
 )
+from hkdcli.models.prompt_file import check_prompt_file
 from hkdcli.models.quantization import (
     Quantization,
     QuantizedParts,
@@ -76,25 +78,33 @@ def load_model(
         `load_adapter` say what is refused.
 
     Raises:
-        ModelError: an adapter was asked for on top of an adapter.
+        ModelError: the folder is no model, an adapter was asked for on top of an adapter, or prompts would
+            have another form than the model was trained on.
     """
     device = torch.device(device)
     check_quantizable(quantization, device)
     folder, source = find_model_folder(model), str(model)
+    tuned = None if adapter is None else find_model_folder(adapter)
     processor_folder = folder
     if is_adapter_folder(folder):
         if adapter is not None:
             raise ModelError(f"{model}: is an adapter itself; another adapter on top is not supported")
-        adapter = folder
+        tuned = folder
         source = str(base or _read_base(folder))
-        folder = _find_base(source, adapter)
-        processor_folder = adapter if any((adapter / name).is_file() for name in _PROCESSOR_FILES) else folder
+        folder = _find_base(source, tuned)
+        processor_folder = tuned if any((tuned / name).is_file() for name in _PROCESSOR_FILES) else folder
+    if not is_model_folder(folder):
+        raise ModelError(
+            f"{folder}: is no model: it has no config.json", hint="name the folder that save_pretrained wrote"
+        )
     processor = load_processor(processor_folder)
+    check_prompt_file(folder if tuned is None else tuned, processor)
     loaded = _load_weights(folder, quantization, quantized_parts, device, dtype)
-    loaded.requires_grad_(trainable and adapter is None and quantization == "none")
-    if adapter is not None:
-        loaded = load_adapter(loaded, find_model_folder(adapter), trainable=trainable)
-    return LoadedModel(loaded.eval(), processor, source, str(adapter) if adapter else None, quantization)
+    loaded.requires_grad_(trainable and tuned is None and quantization == "none")
+    if tuned is not None:
+        loaded = load_adapter(loaded, tuned, trainable=trainable)
+    named = adapter if adapter is not None else tuned
+    return LoadedModel(loaded.eval(), processor, source, str(named) if named else None, quantization)
 
 
 def load_processor(folder: Path) -> Any:
