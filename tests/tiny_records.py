@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -51,6 +54,22 @@ def make_image(seed: int = 0, size: tuple[int, int] = (40, 32)) -> LoadedImage:
     image = Image.new("RGB", size, (37 * seed % 256, 90, 200))
     image.paste((250, 91 * seed % 256, 10), (4, 4, 20, 16 + seed % 8))
     return LoadedImage(image, compute_pixel_hash(image))
+
+
+class Touch:
+    """Unpickled, it makes a file; an attacker would do more."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.marker}",)
+
+
+def plant_pickles(folder: Path, marker: Path) -> None:
+    """Files as other trainers leave them in a checkpoint, each of which makes `marker` when it is opened."""
+    for name in ("rng_state.pth", "optimizer.pt", "scheduler.pt", "training_args.bin", "random.pt"):
+        (folder / name).write_bytes(pickle.dumps(Touch(marker)))
 
 
 class DrawnImages:

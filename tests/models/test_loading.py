@@ -3,13 +3,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_families import save_smolvlm
+from tiny_records import plant_pickles
 
-from hkdcli.errors import ModelError, OfflineError
+from hkdcli.errors import ModelError, OfflineError, SetupError
 from hkdcli.models.folders import find_model_folder
 from hkdcli.models.loading import load_model, load_processor
 
@@ -85,6 +88,13 @@ def test_m04_damaged_safetensors_name_the_shard(folder, damage):
         load_model(folder)
 
 
+def test_m03_pickles_beside_the_weights_are_never_opened(folder, tmp_path):
+    """A folder that another trainer left, with its optimizer and random state, is a model like any other."""
+    plant_pickles(folder, tmp_path / "ran")
+    load_model(folder, trainable=True)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_m04_missing_shard_and_shard_outside(folder):
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
@@ -129,8 +139,19 @@ def test_broken_or_missing_settings(folder, tmp_path):
     with pytest.raises(ModelError, match="no such model folder"):
         load_model("./absent/folder/deep")
     (tmp_path / "blank").mkdir()
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError) as caught:
         load_model(tmp_path / "blank")
+    assert caught.value.message == f"{tmp_path / 'blank'}: is no model: it has no config.json"
+    assert "save_pretrained" in str(caught.value.hint)
+
+
+def test_smolvlm_without_its_package_is_refused_with_the_extra_to_install(tmp_path, monkeypatch):
+    folder = save_smolvlm(tmp_path)
+    assert load_model(folder).model.config.model_type == "smolvlm"
+    monkeypatch.setitem(sys.modules, "num2words", None)
+    with pytest.raises(SetupError, match="num2words") as caught:
+        load_model(folder)
+    assert caught.value.exit_code == 3 and caught.value.hint == 'pip install "hkd[smolvlm]"'
 
 
 def test_unknown_architecture(folder):
