@@ -122,12 +122,19 @@ def keep_whole(model: nn.Module) -> None:
     Args:
         model: what `spread` was given; every process has to call this, and only the main one keeps weights.
     """
+    known: dict[nn.Parameter, nn.Parameter] = {}  # what two modules share (tied embeddings) stays shared
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if isinstance(parameter, DTensor):
-                whole = parameter.full_tensor()
-                kept = whole.cpu() if find_place().is_main else torch.empty(0)
-                setattr(module, name, nn.Parameter(kept, requires_grad=parameter.requires_grad))
+                if parameter not in known:
+                    known[parameter] = _keep_main(parameter)
+                setattr(module, name, known[parameter])
+
+
+def _keep_main(parameter: nn.Parameter) -> nn.Parameter:
+    whole = fetch_whole(parameter.data)
+    kept = whole.cpu() if find_place().is_main else torch.empty(0)
+    return nn.Parameter(kept, requires_grad=parameter.requires_grad)
 
 
 def _shard(model: nn.Module) -> None:
