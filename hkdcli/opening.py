@@ -131,15 +131,21 @@ def find_model(model: str, level: str | None) -> ModelSource:
 
     Raises:
         UsageError: A level was asked of something that is no run, the run has no such level, or has not
-            come so far.
+            come so far, or its manifest is damaged.
     """
     folder = Path(model)
     if not (folder / "manifest.json").is_file():
         if level is not None:
             raise UsageError(f"{model}: is no run folder, so it has no level {level}")
         return ModelSource(model)
-    pyramid = json.loads((folder / "manifest.json").read_bytes())["recipe"]["pyramid"]
-    names = [entry["name"] for entry in pyramid]
+    try:
+        pyramid = json.loads((folder / "manifest.json").read_bytes())["recipe"]["pyramid"]
+        names = [entry["name"] for entry in pyramid]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{folder / 'manifest.json'}: is no manifest of a run, so its levels are not known",
+            hint=f"Put the file back, or name a level's own folder, as {folder / 'student'}.",
+        ) from error
     if level is not None and level not in names:
         raise UsageError(f"{model}: has no level {level}", hint=f"There are: {', '.join(names)}.")
     place = len(names) - 1 if level is None else names.index(level)

@@ -13,6 +13,7 @@ import torch
 from hkdcli.checkpoints import is_complete, publish_folder
 from hkdcli.data.datasets import Dataset
 from hkdcli.distill.parallel import keep_whole
+from hkdcli.errors import ModelError
 from hkdcli.models.adapters import attach_lora, save_adapter
 from hkdcli.models.families import unwrap
 from hkdcli.models.loading import LoadedModel, load_model, quiet
@@ -101,11 +102,14 @@ def load_learner(stage: Stage, place: int, start: TrainedLevel) -> LoadedModel:
         start: what it begins from.
 
     Returns:
-        The level, with a fresh adapter where its recipe wants one and `start` has none.
+        The level, with a fresh adapter where its recipe wants one and `start` has none. A level with an
+        adapter that is to be trained in full is a ModelError.
     """
     lora = None if (tuning := stage.recipe.pyramid[place].tuning) == "full" else tuning.lora
     runtime = Runtime(stage.runtime.device, torch.float32) if lora is None else stage.runtime
     loaded = load_level(start, runtime, trainable=True)
+    if loaded.adapter is not None:
+        _check_adapter_learns(stage, place, loaded.adapter)
     if lora is None or loaded.adapter is not None:
         return loaded
     torch.manual_seed(stage.recipe.seed)
@@ -141,6 +145,17 @@ def publish_level(folder: Path, trained: LoadedModel, level: Level) -> None:
     wait_for_all()
 
 
+def _check_adapter_learns(stage: Stage, place: int, adapter: str) -> None:
+    """An adapter goes on learning with the settings it was made with; beneath it nothing does."""
+    level = stage.recipe.pyramid[place]
+    if level.tuning == "full":
+        raise ModelError(
+            f"{level.name}: a model with an adapter ({adapter}) cannot be trained in full",
+            hint=f"pyramid.{level.name}.tuning={{lora: {{}}}} trains the adapter further",
+        )
+    stage.reporter.note(f"{level.name} goes on from {adapter}, with that adapter's own LoRA settings")
+
+
 def _locate(stage: Stage, place: int) -> TrainedLevel:
     level = stage.recipe.pyramid[place]
     folder = stage.get_folder(place)
@@ -151,7 +166,8 @@ def _locate(stage: Stage, place: int) -> TrainedLevel:
         return get_start(level)
     if level.tuning == "full":
         return TrainedLevel(level.name, str(folder), None, "none")
-    return TrainedLevel(level.name, level.model, str(folder), level.quantization, level.quantized_parts)
+    # The folder names its base; what the recipe names may be an adapter itself.
+    return TrainedLevel(level.name, str(folder), None, level.quantization, level.quantized_parts)
 
 
 def _write_level(folder: Path, trained: LoadedModel, level: Level) -> None:
@@ -160,6 +176,6 @@ def _write_level(folder: Path, trained: LoadedModel, level: Level) -> None:
         if level.tuning == "full":
             unwrap(trained.model).save_pretrained(folder)
         else:
-            save_adapter(trained.model, folder, source=level.model)
+            save_adapter(trained.model, folder, source=trained.source)
         trained.processor.save_pretrained(folder)
     write_prompt_file(folder, trained.processor)

@@ -20,7 +20,7 @@ from hkdcli.distill.levels import Stage, TrainedLevel, load_level
 from hkdcli.distill.reading import check_runs
 from hkdcli.errors import GateError
 from hkdcli.inference.scoring import Scorer
-from hkdcli.models.folders import find_model_folder
+from hkdcli.models.families import unwrap
 from hkdcli.models.loading import LoadedModel
 
 FILE_NAME = "teacher_check.json"
@@ -42,9 +42,7 @@ def check_teacher(stage: Stage, place: int, level: TrainedLevel, loaded: LoadedM
     if settings is None:
         return
     path = stage.run.level(place, level.name) / FILE_NAME
-    if path.is_file():
-        found = json.loads(path.read_bytes())
-    else:
+    if (found := _read(path)) is None:
         found = _examine(stage, level, loaded, settings.size)
         write_json(path, found)
     stage.reporter.note(_describe(level.name, found))
@@ -63,6 +61,16 @@ def check_teacher(stage: Stage, place: int, level: TrainedLevel, loaded: LoadedM
     stage.reporter.warn(message)
 
 
+def _read(path: Path) -> dict[str, Any] | None:
+    """What was found earlier in the run; None where that is not written or damaged: the teacher is asked."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+        _describe("", found)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found
+
+
 def _examine(stage: Stage, level: TrainedLevel, loaded: LoadedModel, size: int) -> dict[str, Any]:
     split = "dev" if "dev" in stage.data else "train"
     sample, batch_size = take_sample(stage.data[split], size), stage.recipe.train.micro_batch_size
@@ -71,12 +79,15 @@ def _examine(stage: Stage, level: TrainedLevel, loaded: LoadedModel, size: int) 
     metrics = score_answers(said, sample).metrics
     found = {"split": split, "records": len(sample.examples), "quantization": level.quantization}
     found |= {name: metrics[name] or 0.0 for name in ("micro_f1", "constant_micro_f1")}
-    return found | {"agreement_unquantized": _compare_unquantized(stage, level, said, sample)}
+    return found | {"agreement_unquantized": _compare_unquantized(stage, level, loaded, said, sample)}
 
 
-def _compare_unquantized(stage: Stage, level: TrainedLevel, said: list[Any], sample: Dataset) -> float | None:
+def _compare_unquantized(
+    stage: Stage, level: TrainedLevel, loaded: LoadedModel, said: list[Any], sample: Dataset
+) -> float | None:
     """Share of records that the unquantized level answers alike; None where there is none, or no room."""
-    if level.quantization == "none" or not _fits(find_model_folder(level.model), stage.runtime.device):
+    folder = Path(unwrap(loaded.model).config.name_or_path)  # of the base, where the level is an adapter
+    if level.quantization == "none" or not _fits(folder, stage.runtime.device):
         return None
     whole = TrainedLevel(level.name, level.model, level.adapter, "none")
     scorer = Scorer(load_level(whole, stage.runtime))

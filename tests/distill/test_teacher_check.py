@@ -1,6 +1,7 @@
 """A teacher has to be better than the best constant answer before a level is trained on its word."""
 
 import json
+import shutil
 
 import pytest
 from tiny_records import DrawnImages, make_factuality, make_hallucination
@@ -78,3 +79,12 @@ def test_a_sample_is_the_same_every_time_and_of_every_kind():
         data.examples.index(example) for example in sample
     )
     assert take_sample(data, 1000).examples == data.examples
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"micro_f1": 1.0}', '{"micro_f1": null}'])
+def test_what_was_found_is_asked_again_where_its_file_is_damaged(tiny_llava, tmp_path, text):
+    _, found = run(tmp_path, tiny_llava, tiny_llava, "distill.teacher_check.on_fail=warn")
+    shutil.rmtree(tmp_path / "run/student")
+    (tmp_path / "run/levels/0-top/teacher_check.json").write_text(text)
+    _, again = run(tmp_path, tiny_llava, tiny_llava, "distill.teacher_check.on_fail=warn", resume=True)
+    assert again == found

@@ -1,0 +1,93 @@
+"""Levels that begin as adapters: another run's student as `model` or `adapter`, learning or mutual."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_models import save_tiny_llava
+
+from hkdcli.engine import distill_online
+from hkdcli.errors import ModelError, UsageError
+from hkdcli.models.adapters import attach_lora, save_adapter
+from hkdcli.models.loading import load_model
+from hkdcli.opening import find_model
+from hkdcli.reporter import SilentReporter
+
+RECIPE = """
+name: tiny
+data: {train: {scenes: {split: train, size: 4}}, test: {scenes: {split: test, size: 2}}}
+pyramid:
+  - {name: top, model: TOP, train: null}
+  - {name: base, model: BASE, tuning: {lora: {rank: 2}}}
+distill: {teacher_check: null}
+train: {max_steps: 1, micro_batch_size: 4, learning_rate: 1e-2}
+runtime: {device: cpu, dtype: float32}
+"""
+
+
+class Heard(SilentReporter):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return save_tiny_llava(tmp_path_factory.mktemp("whole"), seed=5)
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory, whole):
+    """An adapter of rank 3, as a run leaves it in student/."""
+    folder = tmp_path_factory.mktemp("tuned") / "student"
+    loaded = load_model(whole)
+    torch.manual_seed(1)
+    save_adapter(attach_lora(loaded.model, rank=3, alpha=6), folder, source=str(whole))
+    loaded.processor.save_pretrained(folder)
+    return folder
+
+
+def run(folder, top, base, *overrides, reporter=None):
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(RECIPE.replace("TOP", str(top)).replace("BASE", str(base)))
+    distill_online(recipe, overrides, out=folder / "run", reporter=reporter or SilentReporter())
+    return folder / "run"
+
+
+def test_a_student_that_is_an_adapter_folder_goes_on_learning_and_names_its_own_base(tmp_path, whole, tuned):
+    heard = Heard()
+    folder = run(tmp_path, whole, tuned, reporter=heard)
+    settings = json.loads((folder / "student/adapter_config.json").read_text())
+    assert (settings["base_model_name_or_path"], settings["r"]) == (str(whole), 3)
+    before, after = (load_file(place / "adapter_model.safetensors") for place in (tuned, folder / "student"))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert (folder / "eval/test/base/metrics.json").is_file()
+    assert any("that adapter's own LoRA settings" in note for note in heard.notes)
+
+
+def test_an_upper_level_that_is_an_adapter_folder_learns_mutually(tmp_path, whole, tuned):
+    folder = run(tmp_path, tuned, whole, "distill.mutual=true")
+    assert load_model(folder / "levels/0-top/mutual").source == str(whole)
+    assert (folder / "eval/test/top/metrics.json").is_file()
+
+
+@pytest.mark.parametrize("as_model", [True, False])
+def test_an_adapter_that_is_to_be_trained_in_full_is_refused_before_the_first_step(
+    tmp_path, whole, tuned, as_model
+):
+    changes = ["pyramid.base.tuning=full", *([] if as_model else [f"pyramid.base.adapter={tuned}"])]
+    with pytest.raises(ModelError, match="cannot be trained in full") as error:
+        run(tmp_path, whole, tuned if as_model else whole, *changes)
+    assert "pyramid.base.tuning" in error.value.hint
+    assert not (tmp_path / "run/student").exists() and not (tmp_path / "run/log.jsonl").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"recipe": {"pyramid": null}}'])
+def test_a_damaged_manifest_of_a_run_is_refused_with_a_way_out(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(UsageError, match=r"manifest\.json: is no manifest of a run") as error:
+        find_model(str(tmp_path), None)
+    assert str(tmp_path / "student") in error.value.hint
