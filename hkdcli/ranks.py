@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -164,7 +164,8 @@ def sign(step: int, doing: str, ids: Sequence[str]) -> None:
     """
     if _joined is not None:
         shown = [*ids[:_IDS_SHOWN], *(["..."] if len(ids) > _IDS_SHOWN else [])]
-        _joined.store.set(f"{SIGN}/{_joined.place.rank}", f"step {step}, {doing} {', '.join(shown)}")
+        with suppress(RuntimeError):  # the store has gone with the launcher: there is nobody to read it
+            _joined.store.set(f"{SIGN}/{_joined.place.rank}", f"step {step}, {doing} {', '.join(shown)}")
 
 
 def _reduce(numbers: Sequence[int], operation: Literal["SUM", "MAX"]) -> list[int]:
