@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hkdcli.distill.schedules import Schedule
+from hkdcli.distill.schedules import Schedule, compute_lambda, compute_learning_rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +30,24 @@ class TrainSettings:
     early_stopping: int | None = None
     max_bad: float = 0.01  # largest share of examples that may prove unreadable on the way
     seed: int = 0
+
+    def schedule(self, step: int) -> tuple[float, float]:
+        """Lambda and learning rate of a step.
+
+        Args:
+            step: 0 .. max_steps - 1.
+
+        Returns:
+            The teachers' share of the loss, and the learning rate.
+        """
+        lambda_t = compute_lambda(
+            self.lambda_schedule, step, self.max_steps, start=self.lambda_start, end=self.lambda_end
+        )
+        rate = compute_learning_rate(
+            self.learning_rate_schedule,
+            step,
+            self.max_steps,
+            peak=self.learning_rate,
+            warmup_steps=self.warmup_steps,
+        )
+        return lambda_t, rate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from accelerate import Accelerator
@@ -16,13 +16,13 @@ from hkdcli.data.batches import Batch
 from hkdcli.distill.checkpoint import TrainingState
 from hkdcli.distill.memory import describe_memory
 from hkdcli.distill.objective import Counts, LossParts
+from hkdcli.distill.optimizer import build_optimizer
 from hkdcli.distill.order import Draw, StepShape, draw_step
 from hkdcli.distill.parallel import add_up_gradients, spread, wants_shards
-from hkdcli.distill.schedules import compute_lambda, compute_learning_rate
 from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.signals import Signals
 from hkdcli.distill.sources import BatchSource
-from hkdcli.errors import BadRow, DataError, MachineLimitError, ModelError, UsageError
+from hkdcli.errors import BadRow, DataError, MachineLimitError, UsageError
 from hkdcli.models.answers import AnswerLogits
 from hkdcli.ranks import add_up, collect, sign
 from hkdcli.reporter import Reporter, SilentReporter
@@ -152,7 +152,7 @@ class Stepper:
             What it computed. `MachineLimitError` where memory runs out with `MAX_HALVINGS` halvings, with a
             single example, or on one of several devices, where the others could not know.
         """
-        lambda_t, rate = self._schedule(step)
+        lambda_t, rate = self.settings.schedule(step)
         while isinstance(taken := self._attempt(step, lambda_t), str):
             self._halve(step, taken)
         batches, losses = taken
@@ -208,21 +208,6 @@ class Stepper:
         batches = [(piece, self.source.load(piece)) for piece in pieces]
         sign(step + 1, "computing", [name for _, batch in batches for name in batch.ids])
         return batches
-
-    def _schedule(self, step: int) -> tuple[float, float]:
-        """Lambda and learning rate of a step."""
-        on = self.settings
-        lambda_t = compute_lambda(
-            on.lambda_schedule, step, on.max_steps, start=on.lambda_start, end=on.lambda_end
-        )
-        rate = compute_learning_rate(
-            on.learning_rate_schedule,
-            step,
-            on.max_steps,
-            peak=on.learning_rate,
-            warmup_steps=on.warmup_steps,
-        )
-        return lambda_t, rate
 
     def _sum_counts(self, batches: Sequence[MicroBatch]) -> Counts:
         """How many of each unit the whole step has, over its micro-batches and all ranks."""
@@ -284,29 +269,3 @@ def _find_trainable(**candidates: object) -> dict[str, nn.Module]:
         for name, thing in candidates.items()
         if isinstance(thing, nn.Module) and any(p.requires_grad for p in thing.parameters())
     }
-
-
-def build_optimizer(parameters: Sequence[nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over trainable parameters; vectors (norms, biases) are never decayed.
-
-    Args:
-        parameters: at least one.
-        weight_decay: decoupled, for matrices.
-
-    Returns:
-        The optimizer; its learning rate is set before every step.
-
-    Raises:
-        ModelError: when there is nothing to train.
-    """
-    if not parameters:
-        raise ModelError(
-            "the student has no trainable parameter", hint="Attach LoRA adapters or train in full."
-        )
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    kinds = {parameter.device.type for parameter in parameters}
-    fused = kinds <= {"cpu", "cuda"}
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, fused=fused)
