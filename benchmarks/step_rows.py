@@ -36,9 +36,11 @@ class InHand:
         self.batch = source.load([Draw(0, index) for index in range(source.size)])
 
     def list_ids(self, draws: Sequence[Draw]) -> list[str]:
+        """The ids of the examples."""
         return list(self.batch.ids)
 
     def load(self, draws: Sequence[Draw]) -> Batch:
+        """The one batch."""
         return self.batch
 
 
