@@ -44,20 +44,20 @@ class Console:
         self.as_json = as_json
         self._clock = clock
         self._task = ""
-        self._total = 0
+        self._total = self._before = 0
         self._started_s = 0.0
         self._last_line_s = -math.inf
         self._last_done = -1
         self._bar: Progress | None = None
         self._bar_task: TaskID | None = None
 
-    def start(self, task: str, total: int) -> None:
-        """Begin a piece of work of `total` units, named `task`."""
-        self._task, self._total = clean_text(task), total
+    def start(self, task: str, total: int, done: int = 0) -> None:
+        """Begin a piece of work of `total` units, named `task`, of which `done` were done before."""
+        self._task, self._total, self._before = clean_text(task), total, done
         self._started_s, self._last_line_s, self._last_done = self._clock(), -math.inf, -1
         if is_terminal(sys.stderr):
             self._bar = _build_bar(_rich(sys.stderr))
-            self._bar_task = self._bar.add_task(self._task, total=total, figures="")
+            self._bar_task = self._bar.add_task(self._task, total=total, completed=done, figures="")
             self._bar.start()
 
     def advance(self, done: int, **figures: float) -> None:
@@ -102,7 +102,8 @@ class Console:
             _print(sys.stderr, text, style)
 
     def _render_line(self, done: int, elapsed_s: float, figures: Mapping[str, float]) -> str:
-        left_s = elapsed_s * (self._total - done) / done if done else 0.0
+        here = done - self._before  # what was done before took other seconds
+        left_s = elapsed_s * (self._total - done) / here if here > 0 else 0.0
         parts = [_render_clock(elapsed_s), self._task, f"{done}/{self._total}", _render_figures(figures)]
         if done < self._total:
             parts.append(f"eta {_render_clock(left_s)}")

@@ -8,8 +8,8 @@ from typing import Protocol
 class Reporter(Protocol):
     """What the trainer and the predictor call; `console` implements it for people."""
 
-    def start(self, task: str, total: int) -> None:
-        """Begin a piece of work of `total` units, named `task`."""
+    def start(self, task: str, total: int, done: int = 0) -> None:
+        """Begin a piece of work of `total` units, named `task`, of which `done` were done before."""
 
     def advance(self, done: int, **figures: float) -> None:
         """Say that `done` units of the current task are finished, with figures to show."""
@@ -27,7 +27,7 @@ class Reporter(Protocol):
 class SilentReporter:
     """A reporter that says nothing: the default for callers from Python."""
 
-    def start(self, task: str, total: int) -> None:
+    def start(self, task: str, total: int, done: int = 0) -> None:
         """Say nothing."""
 
     def advance(self, done: int, **figures: float) -> None:

@@ -50,14 +50,12 @@ class Watch:
     def begin(self, task: str) -> None:
         """Open the log and tell what begins, or from where it goes on."""
         self.log.begin(self.progress.step)
-        self.reporter.start(task, self.settings.max_steps)
         step = self.progress.step
+        self.reporter.start(task, self.settings.max_steps, step)
         if step and is_done(self.settings, self.progress):
             self.reporter.note(f"training has ended already, after step {step}")
         elif step:
             self.reporter.note(f"going on after step {step} of {self.settings.max_steps}")
-        if step:
-            self.reporter.advance(step)
 
     def end(self) -> None:
         """Close what is open."""

@@ -93,7 +93,7 @@ def predict(
             file.seek(done.end)
             file.truncate()
         unread = [row for row in dataset.bad_rows if row.id and row.id not in status]
-        reporter.start("infer", len(dataset.examples) + len(dataset.bad_rows))
+        reporter.start("infer", len(dataset.examples) + len(dataset.bad_rows), len(status))
         batches = _answer_all(dataset, frozenset(status), scorer, asking, hashes, batch_size)
         failures = [render_failure(row, None, hashes) for row in unread]
         try:

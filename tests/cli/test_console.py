@@ -86,6 +86,16 @@ def test_a_pipe_gets_lines_now_and_then(capsys: pytest.CaptureFixture[str]) -> N
     ]
 
 
+def test_r22_what_an_earlier_process_did_says_nothing_of_the_speed_of_this_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    times = iter([0.0, 10.0])
+    console = Console(clock=lambda: next(times))
+    console.start("x", 100, done=90)
+    console.advance(91)
+    assert capsys.readouterr().err == "00:10  x  91/100  eta 01:30\n"
+
+
 def test_long_times_have_hours(capsys: pytest.CaptureFixture[str]) -> None:
     times = iter([0.0, 7265.0])
     console = Console(clock=lambda: next(times))

@@ -40,7 +40,7 @@ def test_r05_a_signal_saves_and_r08_a_resume_ends_bit_for_bit_alike(tmp_path, st
     for parameter in student.parameters():
         parameter.data += parameter.requires_grad  # nothing of a fresh student may be left
     resumed, result = run(tmp_path / "cut", student=student, reporter=reporter, resume=True)
-    assert reporter.notes == [f"going on after step {stop_at} of 9"] and reporter.steps[0] == stop_at
+    assert reporter.notes == [f"going on after step {stop_at} of 9"] and reporter.steps[0] == stop_at + 1
     assert result.step == 9
     assert_same_weights(resumed, expected)
 
