@@ -44,10 +44,8 @@ def attach_lora(
             full beside the adapters, in float32; it is saved, loaded and merged with them.
 
     Returns:
-        The wrapped model; its outputs are those of `model` until it is trained.
-
-    Raises:
-        ModelError: the connector is to be trained and has none that is known, or a quantized one.
+        The wrapped model; its outputs are those of `model` until it is trained. A connector that is to be
+        trained and is quantized, or not known by name, is a ModelError.
     """
     from peft import LoraConfig, get_peft_model
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from hkdcli.errors import ModelError, SetupError
 from hkdcli.models import families
@@ -66,7 +67,7 @@ def build_quantization_config(
 
     # Names match as prefix, regex or exact suffix of the full name: "visual" alone would match nothing, and
     # a list replaces the default, so the head has to be in it.
-    kept = [*_list_kept(config, parts), "lm_head"]
+    kept = [*(_list_vision_names(config) if parts == "language" else ()), "lm_head"]
     if quantization == "int8":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
     return BitsAndBytesConfig(
@@ -176,30 +177,21 @@ def _find_obstacle(quantization: Quantization, device: torch.device) -> str | No
 def _list_linear(model: nn.Module, parts: QuantizedParts) -> list[str]:
     """Full names of the linear layers to quantize.
 
-    nn.MultiheadAttention reads the weights of its linear layer itself, so they have to stay as they are.
+    nn.MultiheadAttention reads the weights of its linear layer itself: it is of a class that says so, and
+    stays as it is.
     """
     prefix, language = families.get_language_model(model)
     wanted = {prefix: language} | (families.get_vision_parts(model) if parts == "all" else {})
-    inside = {
-        id(layer)
-        for module in model.modules()
-        if isinstance(module, nn.MultiheadAttention)
-        for layer in module.modules()
-    }
     return [
         f"{part}.{name}" if name else part
         for part, module in wanted.items()
         for name, layer in module.named_modules()
-        if isinstance(layer, nn.Linear) and id(layer) not in inside
+        if isinstance(layer, nn.Linear) and not isinstance(layer, NonDynamicallyQuantizableLinear)
     ]
 
 
-def _list_kept(config: Any, parts: QuantizedParts) -> list[str]:
-    """Full names of what is not to be quantized, the head aside."""
+def _list_vision_names(config: Any) -> list[str]:
     from transformers import AutoModelForImageTextToText
 
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
-    if parts == "language":
-        return list(families.get_vision_parts(model))
-    return [name for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention)]
+        return list(families.get_vision_parts(AutoModelForImageTextToText.from_config(config)))
