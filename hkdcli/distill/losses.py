@@ -211,7 +211,8 @@ def _scale(logits: Tensor, temperature: float, mask: Tensor | None) -> Tensor:
     finite floor its weight is exactly 0 and its difference is finite; and a row in which nothing takes
     part becomes uniform on both sides, so that its divergence is 0.
     """
-    scores = logits.float() / temperature
+    # Dividing by 1 would only copy [N, V], forwards and backwards.
+    scores = logits.float() if temperature == 1.0 else logits.float() / temperature
     return scores if mask is None else torch.where(mask, scores, _FLOOR)
 
 
