@@ -76,11 +76,13 @@ def distill_online(
         run = stack.enter_context(open_run(folder, facts, resume=resume, overwrite=overwrite))
         from hkdcli.distill.levels import Stage
         from hkdcli.distill.online import train_levels
+        from hkdcli.distill.preflight import check_pyramid
         from hkdcli.distill.scores import score_levels
         from hkdcli.runtime import choose_runtime
 
         runtime = choose_runtime(recipe.runtime.device, recipe.runtime.dtype)
         reporter.note(runtime.describe())
+        check_pyramid(recipe)  # of all levels, before the first of them takes its hours
         stage = Stage(recipe, splits, run, runtime, reporter)
         levels = train_levels(stage)
         scores = score_levels(stage, levels) if leave_ranks() else []

@@ -38,7 +38,7 @@ class Level(RecipePart):
     model: str = Field(min_length=1)
     """A folder, a hub id with an optional @revision, or scenes:NAME for a bundled model."""
     adapter: str | None = Field(default=None, min_length=1)
-    """Trained adapter or tuned weights to put on the model: a folder, a hub id or scenes:NAME."""
+    """Trained adapter to put on the model: a folder, a hub id or scenes:NAME."""
     quantization: Quantization = "none"
     """Precision that the weights are held in."""
     quantized_parts: QuantizedParts = "language"
@@ -56,6 +56,15 @@ class Level(RecipePart):
         if tuning == "full" and info.data.get("quantization", "none") != "none":
             raise build_problem(
                 "quantized weights cannot be trained in full; use lora, or quantization: none"
+            )
+        if tuning == "full" and info.data.get("adapter") is not None:
+            raise build_problem("a model with an adapter cannot be trained in full; use lora, or no adapter")
+        quantized = (
+            info.data.get("quantization", "none") != "none" and info.data.get("quantized_parts") == "all"
+        )
+        if quantized and tuning != "full" and tuning.lora.train_projector:
+            raise build_problem(
+                "a quantized projector cannot be trained (train_projector); use quantized_parts: language"
             )
         return tuning
 
@@ -120,6 +129,8 @@ class Distill(RecipePart):
         divergence = info.data.get("divergence")
         if divergence in ("jsd", "skew_kl") and beta is None:
             raise build_problem(f"{divergence} needs a number from 0 to 1")
+        if divergence == "skew_kl" and beta == 1.0:
+            raise build_problem("skew_kl with 1 compares the teacher with itself; use a number below 1")
         if divergence in ("forward_kl", "reverse_kl") and beta is not None:
             raise build_problem(f"{divergence} has no beta; use jsd or skew_kl, or null")
         return beta

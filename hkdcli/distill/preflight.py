@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hkdcli.distill.pyramid import Level as PlannedLevel
 from hkdcli.distill.pyramid import plan_lessons
 from hkdcli.distill.reading import check_reading
+from hkdcli.errors import ModelError
 from hkdcli.models.folders import check_model_folder, check_weights, find_local_folder, is_adapter_folder
 from hkdcli.models.loading import load_processor
 
@@ -55,8 +56,13 @@ def _check_level(level: Level) -> Processor | None:
     folder, adapter = find_local_folder(level.model), find_local_folder(level.adapter or level.model)
     if adapter is not None and is_adapter_folder(adapter):
         check_weights(adapter, "adapter_model")
-    if folder is None:
-        return None
+    elif adapter is not None and level.adapter is not None:
+        raise ModelError(
+            f"{level.name}: {level.adapter} is no adapter: it has no adapter_config.json",
+            hint="weights that were trained in full are a model: name them as the level's model",
+        )
+    if folder is None or is_adapter_folder(folder) and not any(folder.glob("*processor_config.json")):
+        return None  # the adapter reads as its base does
     if not is_adapter_folder(folder):
         check_model_folder(folder)
     return Processor(load_processor(folder), level.model)

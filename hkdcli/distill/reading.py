@@ -53,7 +53,7 @@ def check_reading(teacher: Reader, student: Reader, *, choice_only: bool) -> boo
         raise ModelError(
             f"{teacher.source} and {student.source} have different {' and '.join(differing)}, so their "
             "answers cannot be compared token by token, only by choice",
-            hint="set distill.choice_weight=1, or choose levels of one model family",
+            hint="set distill.choice_weight=1 without distill.mutual, or choose levels of one model family",
         )
     return False
 

@@ -1,13 +1,14 @@
 """Levels that begin as adapters: another run's student as `model` or `adapter`, learning or mutual."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_models import save_tiny_llava
+from tiny_models import save_tiny_llava, save_tiny_qwen
 
-from hkdcli.engine import distill_online
+from hkdcli.engine import distill_online, plan_distill_online
 from hkdcli.errors import ModelError, UsageError
 from hkdcli.models.adapters import attach_lora, save_adapter
 from hkdcli.models.loading import load_model
@@ -50,10 +51,10 @@ def tuned(tmp_path_factory, whole):
     return folder
 
 
-def run(folder, top, base, *overrides, reporter=None):
+def run(folder, top, base, *overrides, reporter=None, start=distill_online):
     recipe = folder / "recipe.yaml"
     recipe.write_text(RECIPE.replace("TOP", str(top)).replace("BASE", str(base)))
-    distill_online(recipe, overrides, out=folder / "run", reporter=reporter or SilentReporter())
+    start(recipe, overrides, out=folder / "run", overwrite=True, reporter=reporter or SilentReporter())
     return folder / "run"
 
 
@@ -74,15 +75,33 @@ def test_an_upper_level_that_is_an_adapter_folder_learns_mutually(tmp_path, whol
     assert (folder / "eval/test/top/metrics.json").is_file()
 
 
-@pytest.mark.parametrize("as_model", [True, False])
-def test_an_adapter_that_is_to_be_trained_in_full_is_refused_before_the_first_step(
-    tmp_path, whole, tuned, as_model
-):
-    changes = ["pyramid.base.tuning=full", *([] if as_model else [f"pyramid.base.adapter={tuned}"])]
+def test_an_adapter_that_is_to_be_trained_in_full_is_refused_before_the_first_step(tmp_path, whole, tuned):
     with pytest.raises(ModelError, match="cannot be trained in full") as error:
-        run(tmp_path, whole, tuned if as_model else whole, *changes)
+        run(tmp_path, whole, tuned, "pyramid.base.tuning=full")
     assert "pyramid.base.tuning" in error.value.hint
     assert not (tmp_path / "run/student").exists() and not (tmp_path / "run/log.jsonl").exists()
+
+
+def test_a_model_that_is_named_as_adapter_is_refused_by_a_dry_run_too(tmp_path, whole):
+    for start in (distill_online, lambda *given, **_: plan_distill_online(*given)):
+        with pytest.raises(ModelError, match="is no adapter") as error:
+            run(tmp_path, whole, whole, f"pyramid.top.adapter={whole}", start=start)
+        assert "name them as the level's model" in error.value.hint
+
+
+def test_an_adapter_without_a_processor_reads_as_its_base_does(tmp_path, whole, tuned):
+    bare = shutil.copytree(tuned, tmp_path / "bare")
+    for name in ("processor_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (bare / name).unlink()
+    assert (run(tmp_path, bare, whole) / "eval/test/top/metrics.json").is_file()
+
+
+def test_a_level_that_cannot_be_compared_is_refused_before_any_other_is_trained(tmp_path, whole):
+    other = save_tiny_qwen(tmp_path / "other")
+    levels = f"[{{name: top, model: {whole}}}, {{name: base, model: {other}}}]"
+    with pytest.raises(ModelError, match="cannot be compared token by token"):
+        run(tmp_path, whole, whole, f"pyramid={levels}")
+    assert not (tmp_path / "run/log.jsonl").exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"recipe": {"pyramid": null}}'])

@@ -119,6 +119,14 @@ def test_null_in_a_level_is_an_override_too() -> None:
         ("train.evaluate_every=5", "train", "data.dev"),
         ("distill.divergence=jsd", "distill.beta", "jsd needs a number"),
         ("distill.beta=0.5", "distill.beta", "forward_kl has no beta"),
+        ("distill={divergence: skew_kl, beta: 1}", "distill.beta", "use a number below 1"),
+        ("pyramid.small.adapter=runs/x/student", "pyramid[1].tuning", "an adapter cannot be trained in full"),
+        (
+            "pyramid[0]={name: a, model: b, quantization: int8, quantized_parts: all, "
+            "tuning: {lora: {train_projector: true}}}",
+            "pyramid[0].tuning",
+            "a quantized projector cannot be trained",
+        ),
         ("distill.lambda.schedule=linear", "distill.lambda.end", "needs an end"),
         ("distill.lambda.end=0.9", "distill.lambda.end", "no other end"),
         ("distill.temperature=0", "distill.temperature", "0 must be more than 0"),
