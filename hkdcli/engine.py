@@ -73,6 +73,8 @@ def distill_online(
         recipe = read_recipe(recipe_path, overrides)
         splits = open_splits(recipe.data, reporter)
         folder, facts = out or Path("runs") / recipe.name, build_facts(recipe, splits)
+        if overwrite:
+            _check_spares_levels(recipe, folder)
         run = stack.enter_context(open_run(folder, facts, resume=resume, overwrite=overwrite))
         from hkdcli.distill.levels import Stage
         from hkdcli.distill.online import train_levels
@@ -216,6 +218,17 @@ def schema() -> Outcome:
 
 
 # Steps
+
+
+def _check_spares_levels(recipe: Recipe, folder: Path) -> None:
+    """Refuse to overwrite the run that a level of the recipe comes from."""
+    for level in recipe.pyramid:
+        for name in (level.model, level.adapter or ""):
+            if name and Path(name).exists() and folder.resolve() in (Path(name) / "x").resolve().parents:
+                raise UsageError(
+                    f"{folder}: --overwrite would remove {name}, which level {level.name} needs",
+                    hint="Give another --out, or move that folder away first.",
+                )
 
 
 def _load_scorer(source: ModelSource, options: InferOptions, reporter: Reporter) -> Scorer:

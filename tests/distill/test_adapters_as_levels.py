@@ -104,6 +104,15 @@ def test_a_level_that_cannot_be_compared_is_refused_before_any_other_is_trained(
     assert not (tmp_path / "run/log.jsonl").exists()
 
 
+@pytest.mark.parametrize("own", ["run", "run/student"])
+def test_overwriting_the_run_that_a_level_comes_from_is_refused_and_removes_nothing(tmp_path, whole, own):
+    before = load_file(run(tmp_path, whole, whole) / "student/adapter_model.safetensors")
+    with pytest.raises(UsageError, match="which level top needs"):
+        run(tmp_path, tmp_path / own, whole)
+    after = load_file(tmp_path / "run/student/adapter_model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"recipe": {"pyramid": null}}'])
 def test_a_damaged_manifest_of_a_run_is_refused_with_a_way_out(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)
