@@ -82,6 +82,9 @@ class Stepper:
         settings: how to train.
         accelerator: precision, and how many processes there are; None: as the student stands.
         reporter: told when the micro-batch has to shrink.
+
+    Raises:
+        UsageError: there are more processes than examples in a step.
     """
 
     def __init__(

@@ -161,7 +161,7 @@ def test_r10_a_killed_launcher_takes_its_processes_along(recipe: Path, tmp_path:
     children = list_children(process.pid)
     assert len(children) == 2
     process.kill()
-    process.wait()
+    process.communicate(timeout=DEADLINE_S)  # its processes hold the other ends
     wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
     assert list((run / "levels").rglob("MANIFEST.json"))
 
