@@ -86,7 +86,11 @@ class DatasetSource:
         except ImageError as error:
             row = replace(error.row, id=example.id)
             if self.on_bad == "error":
-                raise DataError(f"record {example.id!r}: its image cannot be read any more", [row]) from error
+                raise DataError(
+                    f"record {example.id!r}: its image cannot be read any more",
+                    [row],
+                    hint="Put the image back and give --resume; begun with data.on_bad=skip, a run goes on.",
+                ) from error
             return row
 
 
