@@ -139,7 +139,8 @@ def main() -> None:
         rounds = [
             {name: run_apart(name, Path(folder), options) for name in names} for _ in range(options.rounds)
         ]
-    command = " ".join(["python benchmarks/distill_step.py", *sys.argv[1:]])
+    allocator = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("MALLOC_")]
+    command = " ".join([*sorted(allocator), "python benchmarks/distill_step.py", *sys.argv[1:]])
     document = {"command": command, **describe_machine(), **compare(rounds)}
     print(render_table(document))
     if options.json:
