@@ -23,6 +23,7 @@ from hkdcli.distill.signals import LiveTeachers
 from hkdcli.distill.stepper import Stepper
 from hkdcli.models.answers import AnswerModel
 from hkdcli.models.loading import load_model, load_processor
+from hkdcli.runtime import choose_runtime
 
 LEARNING_RATE, MAX_GRAD_NORM = 1e-4, 1.0
 
@@ -67,6 +68,7 @@ def read_memory(name: str) -> float:
 
 
 def run_hkd(folder: Path, options: argparse.Namespace, *, in_hand: bool) -> dict[str, Any]:
+    choose_runtime("cpu", "float32")  # as a run does
     student, teacher = load_model(folder / "student", trainable=True), load_model(folder / "teacher")
     source = build_source(folder, options.tokens)
     held = InHand(source)

@@ -122,7 +122,9 @@ class OnlineObjective:
             `cross_entropy` and, when lambda_t > 0, `choice` and `token`. A lambda_t > 0 without teachers,
             or weights that differ from the teachers in number, are a ValueError.
         """
-        reference = cross_entropy(student.logits, batch.answer_targets).sum()
+        # What weighs nothing needs no gradient; its value is for the log.
+        logits = student.logits if lambda_t < 1.0 else student.logits.detach()
+        reference = cross_entropy(logits, batch.answer_targets).sum()
         parts = {"cross_entropy": LossPart(reference, "token", 1.0 - lambda_t)}
         if lambda_t > 0.0:
             weights = self._weights(len(teachers))

@@ -256,6 +256,7 @@ class Stepper:
         teachers = self.signals(batch, draws) if lambda_t > 0.0 or self.mutual else ()
         parts = self.objective(self.model(batch), teachers, batch, lambda_t)
         loss = parts.combine(counts)
+        del teachers  # their logits are not needed for the gradient of the student
         self.accelerator.backward(loss)
         return {"loss": loss.detach(), **parts.compute_means(counts)}
 
