@@ -69,8 +69,10 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise MachineLimitError(
                 f"{path}: no space left to write", hint="Free some space, then --resume."
             ) from error
-        if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise SetupError(f"{path}: cannot be written: {os.strerror(number)}") from error
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
+            raise SetupError(
+                f"{path}: cannot be written: {os.strerror(number)}", hint="Give another place with --out."
+            ) from error
         raise
 
 

@@ -50,6 +50,13 @@ class Level(RecipePart):
     train: Train | None = Field(default_factory=Train)
     """What differs from the top-level `train`; null means the level comes ready and is not trained."""
 
+    @field_validator("quantized_parts")
+    @classmethod
+    def _check_parts(cls, parts: QuantizedParts, info: ValidationInfo) -> QuantizedParts:
+        if parts == "all" and info.data.get("quantization") == "none":
+            raise build_problem("nothing is quantized; give quantization: nf4 or int8, or leave it out")
+        return parts
+
     @field_validator("tuning")
     @classmethod
     def _check_tuning(cls, tuning: Tuning, info: ValidationInfo) -> Tuning:
@@ -123,6 +130,13 @@ class Distill(RecipePart):
     lambda_: LambdaSchedule = Field(default_factory=LambdaSchedule, alias="lambda")
     """Weight of the teachers against the labels."""
 
+    @field_validator("choice_weight")
+    @classmethod
+    def _check_top_k(cls, choice_weight: float, info: ValidationInfo) -> float:
+        if choice_weight == 1.0 and info.data.get("top_k") is not None:
+            raise build_problem("1 compares no tokens, so top_k does nothing; leave it out")
+        return choice_weight
+
     @field_validator("beta")
     @classmethod
     def _check_beta(cls, beta: float | None, info: ValidationInfo) -> float | None:
@@ -171,6 +185,13 @@ class Recipe(RecipePart):
         if levels[-1].train is None:
             raise build_problem("the last level is the one to distil; its train cannot be null")
         return levels
+
+    @field_validator("distill")
+    @classmethod
+    def _check_mutual(cls, distill: Distill, info: ValidationInfo) -> Distill:
+        if distill.mutual and len(info.data.get("pyramid", "??")) == 1:
+            raise build_problem("mutual needs a level above; this pyramid has one level")
+        return distill
 
     @field_validator("pyramid")
     @classmethod

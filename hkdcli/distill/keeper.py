@@ -55,6 +55,8 @@ class Keeper:
         """Load the newest complete checkpoint; without one, start at step 0."""
         self.current = find_latest_checkpoint(self.folder)
         if self.current is None:
+            if count_checkpoints(self.folder):
+                self.reporter.warn(f"{self.folder}: every checkpoint is damaged; this level begins anew")
             return Progress()
         return self._confirm_best(read_training(self.current, self.stepper.state))
 

@@ -37,6 +37,7 @@ class TrainedLevel:
     adapter: str | None
     quantization: Quantization
     quantized_parts: QuantizedParts = "language"
+    batch_size: int = 8  # records that it answers at once: as many as it is trained on
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +125,10 @@ def load_learner(stage: Stage, place: int, start: TrainedLevel) -> LoadedModel:
     return LoadedModel(wrapped, loaded.processor, loaded.source, None, loaded.quantization)
 
 
-def get_start(level: Level) -> TrainedLevel:
+def get_start(stage: Stage, place: int) -> TrainedLevel:
     """What a level is before any training: the model, and the adapter, that the recipe names."""
-    return TrainedLevel(level.name, level.model, level.adapter, level.quantization, level.quantized_parts)
+    level = stage.recipe.pyramid[place]
+    return _build(stage, level, level.model, level.adapter)
 
 
 def publish_level(folder: Path, trained: LoadedModel, level: Level) -> None:
@@ -163,11 +165,14 @@ def _locate(stage: Stage, place: int) -> TrainedLevel:
     if stage.recipe.distill.mutual and place < stage.base and is_complete(stage.get_folder(place + 1)):
         folder = stage.get_mutual_folder(place)
     elif level.train is None:
-        return get_start(level)
-    if level.tuning == "full":
-        return TrainedLevel(level.name, str(folder), None, "none")
-    # The folder names its base; what the recipe names may be an adapter itself.
-    return TrainedLevel(level.name, str(folder), None, level.quantization, level.quantized_parts)
+        return get_start(stage, place)
+    # An adapter's folder names its base; what the recipe names may be an adapter itself.
+    return _build(stage, level, str(folder), None)
+
+
+def _build(stage: Stage, level: Level, model: str, adapter: str | None) -> TrainedLevel:
+    batch_size = (level.train or stage.recipe.train).micro_batch_size
+    return TrainedLevel(level.name, model, adapter, level.quantization, level.quantized_parts, batch_size)
 
 
 def _write_level(folder: Path, trained: LoadedModel, level: Level) -> None:

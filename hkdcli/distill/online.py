@@ -61,7 +61,7 @@ def train_levels(stage: Stage) -> list[TrainedLevel]:
             stage.reporter.note(f"{level.name} is trained already")
             continue
         teachers = _load_teachers(stage, lesson)
-        student = load_learner(stage, lesson.student, get_start(level))
+        student = load_learner(stage, lesson.student, get_start(stage, lesson.student))
         _tell_quantization(stage, lesson, (student, *teachers))
         _teach(stage, lesson, teachers, student)
         if teachers and distill.mutual:
@@ -97,8 +97,10 @@ def _teach(stage: Stage, lesson: Lesson, teachers: Sequence[LoadedModel], studen
     log = TrainLog(
         run.path / "log.jsonl", stage.reporter, level=level.name, tensorboard=run.path / "tensorboard"
     )
+    settings = _build_settings(stage, lesson)
     if level.train is not None and level.train.gradient_checkpointing:
-        enable_gradient_checkpointing(student.model)
+        for learner in (student, *teachers[: int(mutual)]):
+            enable_gradient_checkpointing(learner.model)
     taught_by = " and ".join(stage.recipe.pyramid[place].name for place in lesson.teachers)
     train(
         AnswerModel(student.model),
@@ -109,14 +111,14 @@ def _teach(stage: Stage, lesson: Lesson, teachers: Sequence[LoadedModel], studen
         ),
         _build_objective(stage, lesson, teachers, student),
         _build_source(stage, student),
-        _build_settings(stage, lesson),
+        settings,
         run.level(lesson.student, level.name),
         stage.reporter,
         log=log,
         accelerator=_build_accelerator(stage.runtime),
         resume=run.resumed,
         task=f"{level.name}, taught by {taught_by or 'labels alone'}",
-        evaluate=_build_evaluate(stage, student),
+        evaluate=_build_evaluate(stage, student, settings.micro_batch_size),
     )
 
 
@@ -133,11 +135,12 @@ def _build_own_sources(
     stage: Stage, teachers: Sequence[LoadedModel], student: LoadedModel
 ) -> list[DatasetSource | None]:
     """A source for each teacher that reads differently from the student; one for all that read alike."""
-    choice_only = stage.recipe.distill.choice_weight == 1.0 and not stage.recipe.distill.mutual
+    distill = stage.recipe.distill
     sources: list[DatasetSource | None] = []
     known: dict[str, DatasetSource] = {}
-    for teacher in teachers:
-        if check_reading(teacher, student, choice_only=choice_only):
+    for place, teacher in enumerate(teachers):
+        learns = distill.mutual and place == 0
+        if check_reading(teacher, student, choice_only=distill.choice_weight == 1.0, learns=learns):
             sources.append(None)
             continue
         stage.reporter.note(f"{teacher.source} reads records in its own way: they are prepared for it apart")
@@ -183,11 +186,13 @@ def _build_accelerator(runtime: Runtime) -> Accelerator:
     return Accelerator(cpu=runtime.device.type == "cpu", mixed_precision=precision)
 
 
-def _build_evaluate(stage: Stage, student: LoadedModel) -> Callable[[], Mapping[str, float | None]] | None:
+def _build_evaluate(
+    stage: Stage, student: LoadedModel, batch_size: int
+) -> Callable[[], Mapping[str, float | None]] | None:
     """How the student answers the dev split at the moment."""
     if (dev := stage.data.get("dev")) is None:
         return None
-    scorer, batch_size = Scorer(student), stage.recipe.train.micro_batch_size
+    scorer = Scorer(student)
 
     def evaluate() -> Mapping[str, float | None]:
         metrics = score_answers(answer_all(scorer, dev, batch_size), dev).metrics

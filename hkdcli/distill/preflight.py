@@ -40,12 +40,13 @@ def check_pyramid(recipe: Recipe) -> list[dict[str, str]]:
     readers = [_check_level(level) for level in recipe.pyramid]
     planned = [PlannedLevel(level.name, level.train is None, level.weight) for level in recipe.pyramid]
     lessons = plan_lessons(planned, recipe.distill.teachers)
-    choice_only = recipe.distill.choice_weight == 1.0 and not recipe.distill.mutual
+    choice_only, mutual = recipe.distill.choice_weight == 1.0, recipe.distill.mutual
     for lesson in lessons:
         student = readers[lesson.student]
-        for teacher in (readers[place] for place in lesson.teachers):
+        for place in lesson.teachers:
+            teacher, learns = readers[place], mutual and place == lesson.teachers[0]
             if teacher is not None and student is not None:
-                check_reading(teacher, student, choice_only=choice_only)
+                check_reading(teacher, student, choice_only=choice_only, learns=learns)
     names = [level.name for level in recipe.pyramid]
     taught_by = {lesson.student: [names[place] for place in lesson.teachers] for lesson in lessons}
     return [_describe(level, taught_by.get(place, ())) for place, level in enumerate(recipe.pyramid)]

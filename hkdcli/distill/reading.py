@@ -32,13 +32,14 @@ class Reader(Protocol):
         """The model's name, for messages."""
 
 
-def check_reading(teacher: Reader, student: Reader, *, choice_only: bool) -> bool:
+def check_reading(teacher: Reader, student: Reader, *, choice_only: bool, learns: bool = False) -> bool:
     """Check that a teacher's logits can be compared with the student's.
 
     Args:
         teacher: its processor may differ.
         student: its tokens are those of the loss.
         choice_only: only the choice of the first letter is compared; letters are matched by their text.
+        learns: the teacher learns too (mutual), so the answer's tokens have to be its own.
 
     Returns:
         Whether both turn a record into the same tokens and pixels, so that one batch serves both.
@@ -49,11 +50,12 @@ def check_reading(teacher: Reader, student: Reader, *, choice_only: bool) -> boo
     if compute_prompt_hash(teacher.processor) == compute_prompt_hash(student.processor):
         return True
     differing = find_differing(teacher.processor, student.processor)
-    if differing and not choice_only:
+    if differing and (learns or not choice_only):
         raise ModelError(
             f"{teacher.source} and {student.source} have different {' and '.join(differing)}, so their "
             "answers cannot be compared token by token, only by choice",
-            hint="set distill.choice_weight=1 without distill.mutual, or choose levels of one model family",
+            hint="choose levels of one model family, or set "
+            + ("distill.mutual=false" if learns and choice_only else "distill.choice_weight=1"),
         )
     return False
 

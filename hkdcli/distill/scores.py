@@ -53,7 +53,7 @@ def _score_level(stage: Stage, level: TrainedLevel, data: Dataset) -> Metrics:
         Scorer(load_level(level, stage.runtime)),
         out=path,
         resume=path.exists(),
-        batch_size=stage.recipe.train.micro_batch_size,
+        batch_size=level.batch_size,
         reporter=stage.reporter,
     )
     metrics = evaluate_predictions(read_predictions(path), data.examples)

@@ -7,6 +7,7 @@ the price of a whole training: the run stops. Its score is about what a student 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,9 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _examine(stage: Stage, level: TrainedLevel, loaded: LoadedModel, size: int) -> dict[str, Any]:
     split = "dev" if "dev" in stage.data else "train"
-    sample, batch_size = take_sample(stage.data[split], size), stage.recipe.train.micro_batch_size
+    sample = take_sample(stage.data[split], size)
     check_runs(loaded, sample)
-    said = answer_all(Scorer(loaded), sample, batch_size)
+    said = answer_all(Scorer(loaded), sample, level.batch_size)
     metrics = score_answers(said, sample).metrics
     found = {"split": split, "records": len(sample.examples), "quantization": level.quantization}
     found |= {name: metrics[name] or 0.0 for name in ("micro_f1", "constant_micro_f1")}
@@ -89,9 +90,9 @@ def _compare_unquantized(
     folder = Path(unwrap(loaded.model).config.name_or_path)  # of the base, where the level is an adapter
     if level.quantization == "none" or not _fits(folder, stage.runtime.device):
         return None
-    whole = TrainedLevel(level.name, level.model, level.adapter, "none")
+    whole = replace(level, quantization="none")
     scorer = Scorer(load_level(whole, stage.runtime))
-    others = answer_all(scorer, sample, stage.recipe.train.micro_batch_size)
+    others = answer_all(scorer, sample, level.batch_size)
     alike = [one.choices == other.choices for one, other in zip(said, others, strict=True)]
     return sum(alike) / len(alike)
 

@@ -98,6 +98,32 @@ def test_a_run_across_families_learns_by_choice(tiny_llava, tiny_qwen, tmp_path)
         run(tmp_path / "mutual", tiny_qwen, tiny_llava, "distill.choice_weight=1", "distill.mutual=true")
 
 
+def test_beside_a_pair_that_learns_together_a_further_teacher_may_be_of_any_family(
+    tiny_llava, tiny_qwen, tmp_path
+):
+    near = f"{{name: near, model: {tiny_llava}, train: null}}, {{name: base, model: {tiny_llava}}}"
+    levels = f"[{{name: far, model: {tiny_qwen}, train: null}}, {near}]"
+    changes = ("distill.choice_weight=1", "distill.mutual=true", "distill.teachers=all", f"pyramid={levels}")
+    rows = run(tmp_path, tiny_qwen, tiny_llava, *changes)
+    assert all(row["choice"] > 0 for row in rows)  # of the far one, for the other two begin alike
+    assert rows[0]["upper_choice"] == 0 < rows[-1]["upper_choice"]
+
+
+def test_a_level_answers_as_many_records_at_once_as_it_is_trained_on(tiny_llava, tmp_path, monkeypatch):
+    from hkdcli.inference.scoring import Scorer
+
+    before, sizes = Scorer.score, set()
+
+    def score(self, examples, *rest):
+        sizes.add(len(examples))
+        return before(self, examples, *rest)
+
+    monkeypatch.setattr(Scorer, "score", score)
+    few = "pyramid.base.train={micro_batch_size: 2, evaluate_every: 1}"
+    run(tmp_path, tiny_llava, tiny_llava, few, "data.test={scenes: {split: test, size: 4}}")
+    assert sizes == {4, 2}  # the ready teacher, and the level
+
+
 def test_a_processor_that_writes_too_many_image_tokens_is_refused_before_training(tiny_llava, tmp_path):
     folder = shutil.copytree(tiny_llava, tmp_path / "wrong")
     edit_json(folder / "processor_config.json", patch_size=4)

@@ -79,6 +79,16 @@ def test_r04_a_damaged_checkpoint_is_passed_over(tmp_path):
     assert_same_weights(resumed, expected)
 
 
+def test_r04_a_level_that_begins_anew_because_all_its_checkpoints_are_damaged_says_so(tmp_path):
+    expected, _ = run(tmp_path)
+    for weights in tmp_path.rglob("weights.safetensors"):
+        weights.write_bytes(b"")
+    reporter = Listener()
+    resumed, _ = run(tmp_path, resume=True, reporter=reporter)
+    assert any("every checkpoint is damaged" in text for text in reporter.warnings)
+    assert_same_weights(resumed, expected)
+
+
 def test_r05_a_second_interrupt_stops_at_once(tmp_path):
     def interrupt(load):
         if load == 5:

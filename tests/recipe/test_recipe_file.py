@@ -119,6 +119,8 @@ def test_null_in_a_level_is_an_override_too() -> None:
         ("train.evaluate_every=5", "train", "data.dev"),
         ("distill.divergence=jsd", "distill.beta", "jsd needs a number"),
         ("distill.beta=0.5", "distill.beta", "forward_kl has no beta"),
+        ("distill={top_k: 5, choice_weight: 1}", "distill.choice_weight", "top_k does nothing"),
+        ("pyramid[0]={name: a, model: b, quantized_parts: all}", "pyramid[0].quantized_parts", "nothing is"),
         ("distill={divergence: skew_kl, beta: 1}", "distill.beta", "use a number below 1"),
         ("pyramid.small.adapter=runs/x/student", "pyramid[1].tuning", "an adapter cannot be trained in full"),
         (
@@ -145,6 +147,11 @@ def test_what_a_recipe_may_not_say(override: str, key: str, said: str) -> None:
     found = problems(override)
     assert list(found) == [key]
     assert said in found[key]
+
+
+def test_a_pair_that_learns_together_needs_two() -> None:
+    with pytest.raises(RecipeError, match="mutual needs a level above"):
+        build("pyramid=[{name: a, model: b}]", "distill.mutual=true")
 
 
 def test_what_is_missing_is_named() -> None:

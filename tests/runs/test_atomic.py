@@ -36,6 +36,8 @@ def test_an_unwritable_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="cannot be written"):
         write_atomic(tmp_path / "file" / "x", b"")
+    with pytest.raises(SetupError, match="cannot be written"), disk_errors(Path("/proc/nope")):
+        Path("/proc/nope").mkdir()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT])
