@@ -103,7 +103,7 @@ def distill_online(
     resume: Resume = False,
     overwrite: Overwrite = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check recipe, data and device; train nothing.")
+        bool, typer.Option("--dry-run", help="Check recipe, data, models and device; train nothing.")
     ] = False,
     nproc: Annotated[
         int | None, typer.Option(min=1, help="Train in this many processes, one to a GPU.", show_default="1")
