@@ -1,4 +1,4 @@
-"""prompt.json beside a trained model or adapter: which form of prompt it was trained on.
+"""The file that a trained level carries, prompt.json: which form of prompt it was trained on.
 
 A judge that reads another chat template, tokenizer or image size than in its training answers worse, and
 nothing fails: so the form is written down, and another one is refused.
