@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from accelerate.utils.memory import release_memory
 
 from hkdcli.checkpoints import is_complete, publish_folder
 from hkdcli.data.datasets import Dataset
@@ -83,6 +84,7 @@ def load_level(level: TrainedLevel, runtime: Runtime, *, trainable: bool = False
     Returns:
         The level, in evaluation mode.
     """
+    release_memory()  # models of earlier levels lie about in cycles, and there may be no room beside them
     return load_model(
         level.model,
         adapter=level.adapter,

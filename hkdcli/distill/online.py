@@ -53,22 +53,27 @@ def train_levels(stage: Stage) -> list[TrainedLevel]:
     Returns:
         The levels, apex first.
     """
-    pyramid, distill = stage.recipe.pyramid, stage.recipe.distill
+    pyramid = stage.recipe.pyramid
     planned = [PlannedLevel(level.name, level.train is None, level.weight) for level in pyramid]
-    for lesson in plan_lessons(planned, distill.teachers):
-        level = pyramid[lesson.student]
+    for lesson in plan_lessons(planned, stage.recipe.distill.teachers):
         if is_complete(stage.get_folder(lesson.student)):
-            stage.reporter.note(f"{level.name} is trained already")
-            continue
-        teachers = _load_teachers(stage, lesson)
-        student = load_learner(stage, lesson.student, get_start(stage, lesson.student))
-        _tell_quantization(stage, lesson, (student, *teachers))
-        _teach(stage, lesson, teachers, student)
-        if teachers and distill.mutual:
-            parent = lesson.teachers[0]
-            publish_level(stage.get_mutual_folder(parent), teachers[0], pyramid[parent])
-        publish_level(stage.get_folder(lesson.student), student, level)
+            stage.reporter.note(f"{pyramid[lesson.student].name} is trained already")
+        else:
+            _train_level(stage, lesson)
     return locate_levels(stage)
+
+
+def _train_level(stage: Stage, lesson: Lesson) -> None:
+    """Train and write one level; of its models nothing is held afterwards."""
+    pyramid = stage.recipe.pyramid
+    teachers = _load_teachers(stage, lesson)
+    student = load_learner(stage, lesson.student, get_start(stage, lesson.student))
+    _tell_quantization(stage, lesson, (student, *teachers))
+    _teach(stage, lesson, teachers, student)
+    if teachers and stage.recipe.distill.mutual:
+        parent = lesson.teachers[0]
+        publish_level(stage.get_mutual_folder(parent), teachers[0], pyramid[parent])
+    publish_level(stage.get_folder(lesson.student), student, pyramid[lesson.student])
 
 
 def _load_teachers(stage: Stage, lesson: Lesson) -> list[LoadedModel]:
