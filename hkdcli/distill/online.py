@@ -29,7 +29,7 @@ from hkdcli.distill.log import TrainLog
 from hkdcli.distill.objective import MutualObjective, OnlineObjective
 from hkdcli.distill.pyramid import Lesson, plan_lessons
 from hkdcli.distill.pyramid import Level as PlannedLevel
-from hkdcli.distill.reading import check_reading
+from hkdcli.distill.reading import check_reading, check_runs
 from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.signals import LiveTeachers
 from hkdcli.distill.sources import DatasetSource
@@ -68,6 +68,7 @@ def _train_level(stage: Stage, lesson: Lesson) -> None:
     pyramid = stage.recipe.pyramid
     teachers = _load_teachers(stage, lesson)
     student = load_learner(stage, lesson.student, get_start(stage, lesson.student))
+    check_runs(student, stage.data["train"])
     _tell_quantization(stage, lesson, (student, *teachers))
     _teach(stage, lesson, teachers, student)
     if teachers and stage.recipe.distill.mutual:

@@ -73,8 +73,3 @@ def _plan_lesson(levels: Sequence[Level], student: int, teachers: Teachers) -> L
     above = tuple(nearest_first[:1] if teachers == "parent" else nearest_first)
     weights = normalise_weights([levels[index].weight for index in above]) if above else ()
     return Lesson(student, above, weights)
-
-
-def name_folder(levels: Sequence[Level], index: int) -> str:
-    """The level's folder inside `levels/` of a run: its position, then its name ("0-apex")."""
-    return f"{index}-{levels[index].name}"

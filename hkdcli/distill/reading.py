@@ -15,6 +15,8 @@ from hkdcli.data.chat import get_tokenizer, read_chat_frame
 from hkdcli.data.collate import Collator
 from hkdcli.data.datasets import Dataset
 from hkdcli.data.prompts import compute_prompt_hash, identity_presentation
+from hkdcli.distill.order import Draw
+from hkdcli.distill.sources import DatasetSource
 from hkdcli.errors import ModelError
 from hkdcli.models.answers import AnswerModel
 from hkdcli.models.loading import LoadedModel
@@ -89,9 +91,10 @@ def check_runs(loaded: LoadedModel, data: Dataset) -> None:
         ModelError: for example the processor writes another number of image tokens than the model makes, or
             the logits are not finite.
     """
-    example = data.examples[0]
-    image = data.images.load(example.image)
-    batch = Collator(loaded.processor)([example], [image], [identity_presentation(example)])
+    source = DatasetSource(
+        data, Collator(loaded.processor), lambda example, _: identity_presentation(example), on_bad="skip"
+    )
+    batch = source.load([Draw(0, 0)])
     device = next(loaded.model.parameters()).device
     try:
         with torch.no_grad():

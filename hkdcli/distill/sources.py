@@ -40,7 +40,7 @@ class DatasetSource:
 
     Attributes:
         dataset: its examples all have a gold answer.
-        collator: of the model that learns; its teachers must read the same tokens.
+        collator: of the model that reads.
         present: in which order, and under which letters, to show the choices of an example.
         on_bad: an image that cannot be read, though it could when the run began, is an error, or a grey
             picture stands in for it and its row is not learned from.

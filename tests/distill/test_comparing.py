@@ -132,6 +132,9 @@ def test_a_processor_that_writes_too_many_image_tokens_is_refused_before_trainin
     with pytest.raises(ModelError, match="cannot read what its processor makes of a record.*tokens") as error:
         check_runs(load_model(folder), data)
     assert "patch_size" in error.value.hint
+    with pytest.raises(ModelError, match="cannot read what its processor makes of a record"):
+        run(tmp_path, tiny_llava, folder)  # as a student too
+    assert not (tmp_path / "run/log.jsonl").exists()
 
 
 def test_a_teacher_held_in_bfloat16_takes_the_students_pixels(tiny_llava):

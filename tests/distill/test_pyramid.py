@@ -1,6 +1,6 @@
 import pytest
 
-from hkdcli.distill.pyramid import Lesson, Level, name_folder, plan_lessons
+from hkdcli.distill.pyramid import Lesson, Level, plan_lessons
 
 LEVELS = (Level("apex", weight=3.0), Level("middle"), Level("base"))
 
@@ -33,7 +33,3 @@ def test_a_ready_level_is_not_trained_but_teaches():
 def test_impossible_pyramids_are_refused(levels, message):
     with pytest.raises(ValueError, match=message):
         plan_lessons(levels)
-
-
-def test_folders_sort_as_the_levels_stand():
-    assert name_folder(LEVELS, 1) == "1-middle"
