@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from hkdcli.errors import ModelError
 
@@ -28,10 +29,14 @@ def build_optimizer(parameters: Sequence[nn.Parameter], weight_decay: float) -> 
         raise ModelError(
             "the student has no trainable parameter", hint="Attach LoRA adapters or train in full."
         )
+    # Matrices decay; shards and whole tensors cannot be stepped in one group.
+    kinds = [(matrix, sharded) for matrix in (True, False) for sharded in (True, False)]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+        {
+            "params": [p for p in parameters if (p.dim() >= 2, isinstance(p, DTensor)) == kind],
+            "weight_decay": weight_decay if kind[0] else 0.0,
+        }
+        for kind in kinds
     ]
-    kinds = {parameter.device.type for parameter in parameters}
-    fused = kinds <= {"cpu", "cuda"}
+    fused = {parameter.device.type for parameter in parameters} <= {"cpu", "cuda"}
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, fused=fused)

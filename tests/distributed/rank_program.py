@@ -132,6 +132,7 @@ def work_together(folder, llava):
     except DataError as error:
         (folder / f"too-many-{find_place().rank}.txt").write_text(str(error))
     os.environ["ACCELERATE_USE_FSDP"] = "true"
+    train_mutually(folder / "mutual-shards")
     train_llava(folder / "shards", llava, checkpoint_every=2)
     train_llava(folder / "shards-grown", llava, resume=True)
 

@@ -91,11 +91,13 @@ def check_each_seen_once(draws: Counter[tuple[int, int]]) -> None:
     assert seen == {**dict.fromkeys(range(whole), EXAMPLES), whole: rest}
 
 
-@pytest.mark.parametrize("run", ["whole", "mutual"])
-def test_two_processes_learn_what_one_learns(runs: Path, run: str) -> None:
-    """Ragged answers, gradient accumulation, and a teacher that learns too."""
-    check_same_log(runs / run, runs / "alone" / run)
-    check_same_weights(runs / run, runs / "alone" / run)
+@pytest.mark.parametrize(
+    ("run", "alone"), [("whole", "whole"), ("mutual", "mutual"), ("mutual-shards", "mutual")]
+)
+def test_two_processes_learn_what_one_learns(runs: Path, run: str, alone: str) -> None:
+    """Ragged answers, gradient accumulation, and a teacher that learns too, beside a sharded student as well."""
+    check_same_log(runs / run, runs / "alone" / alone)
+    check_same_weights(runs / run, runs / "alone" / alone)
 
 
 def test_shards_learn_what_a_whole_student_learns(runs: Path) -> None:
