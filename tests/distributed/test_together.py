@@ -95,7 +95,7 @@ def check_each_seen_once(draws: Counter[tuple[int, int]]) -> None:
     ("run", "alone"), [("whole", "whole"), ("mutual", "mutual"), ("mutual-shards", "mutual")]
 )
 def test_two_processes_learn_what_one_learns(runs: Path, run: str, alone: str) -> None:
-    """Ragged answers, gradient accumulation, and a teacher that learns too, beside a sharded student as well."""
+    """Ragged answers, gradient accumulation, a teacher that learns too, and that beside shards."""
     check_same_log(runs / run, runs / "alone" / alone)
     check_same_weights(runs / run, runs / "alone" / alone)
 
