@@ -153,13 +153,13 @@ class Stepper:
 
         Returns:
             What it computed. `MachineLimitError` where memory runs out with `MAX_HALVINGS` halvings, with a
-            single example, or on one of several devices, where the others could not know.
+            single example, in the optimizer, or on one of several devices, where the others could not know.
         """
         lambda_t, rate = self.settings.schedule(step)
         while isinstance(taken := self._attempt(step, lambda_t), str):
             self._halve(step, taken)
         batches, losses = taken
-        norm, finite = self._update(losses["loss"], rate)
+        norm, finite = self._update(step, losses["loss"], rate)
         tokens = sum(int(batch.model_inputs["attention_mask"].sum()) for _, batch in batches)
         return StepOutcome(losses, norm, tokens * self.shape.ranks, rate, lambda_t, finite)
 
@@ -173,7 +173,7 @@ class Stepper:
                 raise
             return str(error)
 
-    def _update(self, loss: Tensor, rate: float) -> tuple[Tensor, bool]:
+    def _update(self, step: int, loss: Tensor, rate: float) -> tuple[Tensor, bool]:
         """Clip and let the optimizer step, unless loss or gradient is not finite; returns the norm."""
         limit = self.settings.max_grad_norm
         norm = self.accelerator.clip_grad_norm_(self.parameters, math.inf if limit is None else limit)
@@ -181,7 +181,13 @@ class Stepper:
         if finite:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            self.optimizer.step()
+            try:
+                self.optimizer.step()
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                # Its first step makes room for the moments; half a step cannot be taken again.
+                raise self._build_limit_error(step, f"in the optimizer: {error}") from error
         self.optimizer.zero_grad()
         return norm, finite
 
@@ -191,16 +197,18 @@ class Stepper:
         release_memory()
         smallest = max(1, self.settings.micro_batch_size >> MAX_HALVINGS)
         if self.width <= smallest or self.shape.ranks > 1:
-            raise MachineLimitError(
-                f"step {step + 1}: out of memory with {self.width} examples on the device at once: {error}\n"
-                f"{describe_memory(self.modules, self.signals)}",
-                hint="Lower micro_batch_size (and raise gradient_accumulation_steps), turn on "
-                "gradient_checkpointing, or quantize the teachers.",
-            )
+            raise self._build_limit_error(step, f"with {self.width} examples on the device at once: {error}")
         self.width //= 2
         self.reporter.warn(
             f"step {step + 1}: out of memory; going on with {self.width} examples on the device at once, "
             "and as many in a step as before"
+        )
+
+    def _build_limit_error(self, step: int, where: str) -> MachineLimitError:
+        return MachineLimitError(
+            f"step {step + 1}: out of memory {where}\n{describe_memory(self.modules, self.signals)}",
+            hint="Lower micro_batch_size (and raise gradient_accumulation_steps), turn on "
+            "gradient_checkpointing, quantize the teachers, or train through lora.",
         )
 
     def _fetch(self, step: int) -> list[MicroBatch]:

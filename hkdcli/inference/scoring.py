@@ -237,5 +237,6 @@ def _memory_limit(records: int) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise MachineLimitError(
-            f"memory ran out while scoring {records} records at once", hint="use a smaller --batch-size"
+            f"memory ran out while scoring {records} records at once",
+            hint="use a smaller --batch-size, or micro_batch_size in a recipe",
         ) from error

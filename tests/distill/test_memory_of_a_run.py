@@ -5,6 +5,7 @@ import weakref
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from tiny_models import save_tiny_llava
 
 from hkdcli.distill import levels
@@ -23,7 +24,15 @@ runtime: {device: cpu, dtype: bfloat16}
 
 
 @pytest.fixture
-def recipe(tmp_path):
+def own_precision():
+    """accelerate keeps the precision of a process's first training for all that follow."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def recipe(tmp_path, own_precision):
     text = RECIPE
     for seed, name in enumerate(("TOP", "BASE")):
         text = text.replace(name, str(save_tiny_llava(tmp_path / name, seed=seed)))

@@ -174,6 +174,19 @@ def test_r01_a_step_that_never_fits_ends_with_a_table(size, limit):
         assert row in info.value.message
 
 
+def test_r01_memory_that_runs_out_in_the_optimizer_is_told_and_not_tried_again(monkeypatch):
+    calls = []
+
+    def step(self, closure=None):
+        calls.append(1)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    with pytest.raises(MachineLimitError, match="out of memory in the optimizer") as info:
+        take_steps(ToyStudent())
+    assert len(calls) == 1 and "optimizer (two moments)" in info.value.message
+
+
 def test_other_errors_are_not_taken_for_memory():
     class Broken(ToyStudent):
         def forward(self, batch):
