@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from hkdcli.errors import MachineLimitError
+from hkdcli.errors import MachineLimitError, UsageError
 from hkdcli.rank_faults import CLAIM, describe_signs
 
 if TYPE_CHECKING:
@@ -42,7 +42,16 @@ def launch(command: Sequence[str], count: int) -> int:
     Returns:
         The exit code of the process that failed first; 0 where none has. `MachineLimitError` where a process
         was killed and none of the others could tell of it.
+
+    Raises:
+        UsageError: there are more processes than cores; each would wait for the others, and hold a copy of
+            every model.
     """
+    if count > (cores := os.cpu_count() or 1):
+        raise UsageError(
+            f"--nproc {count} is more than this machine has cores ({cores})",
+            hint="Give one process to a GPU; without one, a single process uses every core.",
+        )
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)

@@ -1,9 +1,8 @@
-"""What a command runs on: seed, device, number type; and one line that says so."""
+"""What a command runs on: device and number type; and one line that says so."""
 
 from __future__ import annotations
 
 import ctypes
-import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -65,7 +64,8 @@ def keep_freed_memory() -> bool:
     """Tell the C library to keep what is freed for the next tensor, instead of giving it back to the system.
 
     Every step of a training frees and takes the same large tensors (logits, gradients). Given back, their
-    pages are cleared by the system again each time, a good part of a step's CPU time on a small model.
+    pages are cleared by the system again each time, a good part of a step's CPU time on a small model. The
+    price: a process that takes tensors of ever other sizes may hold more than it uses.
 
     Returns:
         Whether it was told: glibc alone takes it.
@@ -75,20 +75,6 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     return bool(tell(_M_MMAP_MAX, 0) and tell(_M_TRIM_THRESHOLD, 2**31 - 1))
-
-
-def set_seed(seed: int) -> None:
-    """Seed the random generators of Python, numpy and torch (all devices).
-
-    Args:
-        seed: from 0 to 2^32 - 1.
-    """
-    import numpy as np
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def _choose_gpu() -> torch.device:

@@ -28,13 +28,12 @@ from hkdcli.distill.checkpoint import (
     read_training,
     write_training,
 )
+from hkdcli.distill.memory import GIB
 from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.stepper import Stepper
 from hkdcli.errors import HkdError, MachineLimitError
 from hkdcli.ranks import find_place, share
 from hkdcli.reporter import Reporter
-
-GIB = 2**30
 
 
 class Keeper:

@@ -85,7 +85,7 @@ def train(
     Args:
         student: on its device, takes a Batch and gives AnswerLogits; the parameters that require a gradient
             are trained.
-        signals: what its teachers say; not asked while lambda is 0.
+        signals: what its teachers say; not asked while lambda is 0, unless they learn too.
         objective: what is minimised.
         source: where micro-batches come from.
         settings: how to train.

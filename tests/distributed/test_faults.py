@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hkdcli.__main__ import main
+from hkdcli.errors import UsageError
 from hkdcli.launch import launch
 from hkdcli.rank_faults import TIMEOUT_VARIABLE
 
@@ -92,6 +93,11 @@ def test_a_process_that_does_not_notice_is_killed_after_the_grace(monkeypatch: p
     started = time.monotonic()
     assert launch([sys.executable, "-c", code], 2) == 7
     assert time.monotonic() - started < 60
+
+
+def test_more_processes_than_cores_are_refused_before_any_is_started() -> None:
+    with pytest.raises(UsageError, match="--nproc 100000 is more than this machine has cores"):
+        launch([sys.executable, "-c", "raise SystemExit(9)"], 100_000)
 
 
 def test_a_wrong_recipe_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

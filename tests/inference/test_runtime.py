@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import random
+import ctypes
+import platform
 
-import numpy as np
 import pytest
 import torch
 
 from hkdcli.errors import SetupError
-from hkdcli.runtime import choose_runtime, set_seed
+from hkdcli.runtime import choose_runtime, keep_freed_memory
 
 
 def test_cpu_is_float32_unless_asked(monkeypatch):
@@ -32,9 +32,15 @@ def test_gpu_takes_bfloat16_where_it_has_it(monkeypatch):
     assert choose_runtime("cpu").dtype == torch.float32
 
 
-def test_seed_repeats_every_generator():
-    drawn = []
-    for _ in range(2):
-        set_seed(7)
-        drawn.append((random.random(), float(np.random.rand()), float(torch.rand(()))))
-    assert drawn[0] == drawn[1]
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone can be told")
+def test_glibc_is_told_to_keep_what_is_freed():
+    assert keep_freed_memory()
+
+
+def test_where_there_is_no_glibc_nobody_is_told(monkeypatch):
+    def fail(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", fail)
+    assert not keep_freed_memory()
+    assert choose_runtime("cpu").device.type == "cpu"
