@@ -106,15 +106,9 @@ class TeacherCheck(RecipePart):
     """What a teacher no better than the best constant answer does: end the run (exit 6), or warn."""
 
 
-class Distill(RecipePart):
-    """What a level learns from the levels above it."""
+class Divergence(RecipePart):
+    """How two distributions are compared."""
 
-    teachers: Literal["parent", "all"] = "parent"
-    """Who teaches a level: the one above it, or all above it by their `weight`."""
-    mutual: bool = False
-    """Let the level above learn too, from the labels and from the student; both are saved."""
-    teacher_check: TeacherCheck | None = Field(default_factory=TeacherCheck)
-    """Check of every teacher before a level is trained; null checks nothing."""
     divergence: Literal["forward_kl", "reverse_kl", "jsd", "skew_kl"] = "forward_kl"
     """How far the student's distribution is from the teacher's."""
     beta: float | None = Field(default=None, ge=0, le=1)
@@ -123,19 +117,6 @@ class Distill(RecipePart):
     """Temperature on both sides."""
     scale_by_temperature: bool = True
     """Multiply the divergence by the temperature's square, so that its gradients keep their size."""
-    top_k: PositiveInt | None = None
-    """Compare the teacher's k likeliest tokens and the mass of all others as one; null compares them all."""
-    choice_weight: Fraction = 0.5
-    """alpha: 0 compares answer tokens, 1 the choice of the first letter, all that other tokenizers share."""
-    lambda_: LambdaSchedule = Field(default_factory=LambdaSchedule, alias="lambda")
-    """Weight of the teachers against the labels."""
-
-    @field_validator("choice_weight")
-    @classmethod
-    def _check_top_k(cls, choice_weight: float, info: ValidationInfo) -> float:
-        if choice_weight == 1.0 and info.data.get("top_k") is not None:
-            raise build_problem("1 compares no tokens, so top_k does nothing; leave it out")
-        return choice_weight
 
     @field_validator("beta")
     @classmethod
@@ -150,8 +131,32 @@ class Distill(RecipePart):
         return beta
 
 
-class Recipe(RecipePart):
-    """A whole run of `hkd distill-online`."""
+class Distill(Divergence):
+    """What a level learns from the levels above it."""
+
+    teachers: Literal["parent", "all"] = "parent"
+    """Who teaches a level: the one above it, or all above it by their `weight`."""
+    mutual: bool = False
+    """Let the level above learn too, from the labels and from the student; both are saved."""
+    teacher_check: TeacherCheck | None = Field(default_factory=TeacherCheck)
+    """Check of every teacher before a level is trained; null checks nothing."""
+    top_k: PositiveInt | None = None
+    """Compare the teacher's k likeliest tokens and the mass of all others as one; null compares them all."""
+    choice_weight: Fraction = 0.5
+    """alpha: 0 compares answer tokens, 1 the choice of the first letter, all that other tokenizers share."""
+    lambda_: LambdaSchedule = Field(default_factory=LambdaSchedule, alias="lambda")
+    """Weight of the teachers against the labels."""
+
+    @field_validator("choice_weight")
+    @classmethod
+    def _check_top_k(cls, choice_weight: float, info: ValidationInfo) -> float:
+        if choice_weight == 1.0 and info.data.get("top_k") is not None:
+            raise build_problem("1 compares no tokens, so top_k does nothing; leave it out")
+        return choice_weight
+
+
+class RunRecipe(RecipePart):
+    """What the recipes of both stages have in common."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
     """Name of the run; its folder is runs/<name> unless --out says otherwise."""
@@ -163,10 +168,18 @@ class Recipe(RecipePart):
     """The training loop of every level, unless a level says otherwise."""
     pyramid: tuple[Level, ...] = Field(strict=False, json_schema_extra={"minItems": 1})
     """The levels, largest first (the apex), the one to deploy last; a single one learns from labels."""
-    distill: Distill = Field(default_factory=Distill)
-    """What a level learns from the levels above it."""
     runtime: Runtime = Field(default_factory=Runtime)
     """Where and in which precision it runs."""
+
+    @property
+    def mutual(self) -> bool:
+        """Whether a teacher learns beside its student."""
+        return False
+
+    @property
+    def teacher_check(self) -> TeacherCheck | None:
+        """Check of every teacher; None: none."""
+        raise NotImplementedError
 
     @field_validator("train")
     @classmethod
@@ -186,13 +199,6 @@ class Recipe(RecipePart):
             raise build_problem("the last level is the one to distil; its train cannot be null")
         return levels
 
-    @field_validator("distill")
-    @classmethod
-    def _check_mutual(cls, distill: Distill, info: ValidationInfo) -> Distill:
-        if distill.mutual and len(info.data.get("pyramid", "??")) == 1:
-            raise build_problem("mutual needs a level above; this pyramid has one level")
-        return distill
-
     @field_validator("pyramid")
     @classmethod
     def _fill_in_train(cls, levels: tuple[Level, ...], info: ValidationInfo) -> tuple[Level, ...]:
@@ -200,6 +206,30 @@ class Recipe(RecipePart):
         if "train" not in info.data:
             return levels
         return tuple(_with_train(level, info.data["train"], info.data.get("data")) for level in levels)
+
+
+class Recipe(RunRecipe):
+    """A whole run of `hkd distill-online`."""
+
+    distill: Distill = Field(default_factory=Distill)
+    """What a level learns from the levels above it."""
+
+    @property
+    def mutual(self) -> bool:
+        """Whether the level above learns beside its student."""
+        return self.distill.mutual
+
+    @property
+    def teacher_check(self) -> TeacherCheck | None:
+        """Check of every teacher; None: none."""
+        return self.distill.teacher_check
+
+    @field_validator("distill")
+    @classmethod
+    def _check_mutual(cls, distill: Distill, info: ValidationInfo) -> Distill:
+        if distill.mutual and len(info.data.get("pyramid", "??")) == 1:
+            raise build_problem("mutual needs a level above; this pyramid has one level")
+        return distill
 
 
 def _with_train(level: Level, shared: Train, data: Data | None) -> Level:

@@ -164,7 +164,7 @@ def _locate(stage: Stage, place: int) -> TrainedLevel:
     level = stage.recipe.pyramid[place]
     folder = stage.get_folder(place)
     # What learned beside its student is what the level is from then on; not before that student is done.
-    if stage.recipe.distill.mutual and place < stage.base and is_complete(stage.get_folder(place + 1)):
+    if stage.recipe.mutual and place < stage.base and is_complete(stage.get_folder(place + 1)):
         folder = stage.get_mutual_folder(place)
     elif level.train is None:
         return get_start(stage, place)

@@ -46,7 +46,7 @@ class LossPart:
 
     total: Tensor  # scalar, float32: a sum, not a mean
     unit: str
-    weight: float
+    weight: float | Tensor  # a tensor where it is learned; 0 where the part is a figure for the log alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def _train_level(stage: Stage, lesson: Lesson) -> None:
     check_runs(student, stage.data["train"])
     _tell_quantization(stage, lesson, (student, *teachers))
     _teach(stage, lesson, teachers, student)
-    if teachers and stage.recipe.distill.mutual:
+    if teachers and stage.recipe.mutual:
         parent = lesson.teachers[0]
         publish_level(stage.get_mutual_folder(parent), teachers[0], pyramid[parent])
     publish_level(stage.get_folder(lesson.student), student, pyramid[lesson.student])
@@ -81,7 +81,7 @@ def _load_teachers(stage: Stage, lesson: Lesson) -> list[LoadedModel]:
     """The teachers of a lesson, nearest first, each of which has shown that it can teach."""
     levels, teachers = locate_levels(stage), []
     for place in lesson.teachers:
-        learns = stage.recipe.distill.mutual and place == lesson.teachers[0]
+        learns = stage.recipe.mutual and place == lesson.teachers[0]
         teachers.append(
             load_learner(stage, place, levels[place]) if learns else load_level(levels[place], stage.runtime)
         )
@@ -99,7 +99,7 @@ def _tell_quantization(stage: Stage, lesson: Lesson, loaded: Sequence[LoadedMode
 def _teach(stage: Stage, lesson: Lesson, teachers: Sequence[LoadedModel], student: LoadedModel) -> None:
     """Train one level; its checkpoints go to its folder, its figures to the run's log."""
     level, run = stage.recipe.pyramid[lesson.student], stage.run
-    mutual = stage.recipe.distill.mutual and bool(teachers)
+    mutual = stage.recipe.mutual and bool(teachers)
     log = TrainLog(
         run.path / "log.jsonl", stage.reporter, level=level.name, tensorboard=run.path / "tensorboard"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,15 +13,22 @@ from torch.distributed.tensor import DTensor
 from hkdcli.errors import ModelError
 
 
-def build_optimizer(parameters: Sequence[nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
+def build_optimizer(
+    parameters: Sequence[nn.Parameter],
+    weight_decay: float,
+    own: Sequence[nn.Parameter] = (),
+    own_scale: float = 1.0,
+) -> torch.optim.AdamW:
     """AdamW over trainable parameters; vectors (norms, biases) are never decayed.
 
     Args:
         parameters: at least one.
         weight_decay: decoupled, for matrices.
+        own: those of them that the objective brought along.
+        own_scale: what the learning rate is multiplied by for them.
 
     Returns:
-        The optimizer; its learning rate is set before every step.
+        The optimizer; the learning rate of a group is set before every step, times its `scale`.
 
     Raises:
         ModelError: when there is nothing to train.
@@ -30,11 +38,15 @@ def build_optimizer(parameters: Sequence[nn.Parameter], weight_decay: float) -> 
             "the student has no trainable parameter", hint="Attach LoRA adapters or train in full."
         )
     # Matrices decay; shards and whole tensors cannot be stepped in one group.
-    kinds = [(matrix, sharded) for matrix in (True, False) for sharded in (True, False)]
+    kinds = itertools.product((True, False), repeat=3)
+    brought = {id(parameter) for parameter in own}
     groups: list[dict[str, Any]] = [
         {
-            "params": [p for p in parameters if (p.dim() >= 2, isinstance(p, DTensor)) == kind],
-            "weight_decay": weight_decay if kind[0] else 0.0,
+            "params": [
+                p for p in parameters if (id(p) in brought, p.dim() >= 2, isinstance(p, DTensor)) == kind
+            ],
+            "weight_decay": weight_decay if kind[1] else 0.0,
+            "scale": own_scale if kind[0] else 1.0,
         }
         for kind in kinds
     ]

@@ -19,9 +19,12 @@ class TrainSettings:
     warmup_steps: int = 0
     weight_decay: float = 0.0
     max_grad_norm: float | None = 1.0
-    lambda_schedule: Schedule = "constant"
+    lambda_schedule: Schedule | None = "constant"  # None: no lambda; the teachers always teach
     lambda_start: float = 0.0
     lambda_end: float | None = None
+    objective_learning_rate: float | None = (
+        None  # peak rate of the objective's own weights; None: the student's
+    )
     log_every: int = 10
     checkpoint_every: int | None = 200
     keep_checkpoints: int | None = 2
@@ -31,6 +34,12 @@ class TrainSettings:
     max_bad: float = 0.01  # largest share of examples that may prove unreadable on the way
     seed: int = 0
 
+    @property
+    def objective_rate_scale(self) -> float:
+        """What the learning rate is multiplied by for the objective's own weights."""
+        rate = self.objective_learning_rate
+        return 1.0 if rate is None else rate / self.learning_rate
+
     def schedule(self, step: int) -> tuple[float, float]:
         """Lambda and learning rate of a step.
 
@@ -38,11 +47,13 @@ class TrainSettings:
             step: 0 .. max_steps - 1.
 
         Returns:
-            The teachers' share of the loss, and the learning rate.
+            The teachers' share of the loss (1 where there is no lambda), and the learning rate.
         """
-        lambda_t = compute_lambda(
-            self.lambda_schedule, step, self.max_steps, start=self.lambda_start, end=self.lambda_end
-        )
+        lambda_t = 1.0
+        if self.lambda_schedule is not None:
+            lambda_t = compute_lambda(
+                self.lambda_schedule, step, self.max_steps, start=self.lambda_start, end=self.lambda_end
+            )
         rate = compute_learning_rate(
             self.learning_rate_schedule,
             step,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -15,15 +15,17 @@ from hkdcli.distill.order import Draw
 from hkdcli.distill.sources import BatchSource
 from hkdcli.models.answers import AnswerLogits
 
+Said_co = TypeVar("Said_co", covariant=True)
 
-class Signals(Protocol):
-    """Gives every teacher's logits for a micro-batch.
+
+class Signals(Protocol[Said_co]):
+    """What every teacher says about a micro-batch: AnswerLogits in stage one, TeacherSignals in stage two.
 
     Signals that are an nn.Module with trainable parameters are trained and saved with the student.
     """
 
-    def __call__(self, batch: Batch, draws: Sequence[Draw]) -> Sequence[AnswerLogits]:
-        """One AnswerLogits per teacher, examples in the order of the batch."""
+    def __call__(self, batch: Batch, draws: Sequence[Draw]) -> Sequence[Said_co]:
+        """What each teacher says, examples in the order of the batch."""
 
 
 class LiveTeachers(nn.Module):

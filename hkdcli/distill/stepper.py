@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -30,16 +30,18 @@ from hkdcli.reporter import Reporter, SilentReporter
 MAX_HALVINGS = 3  # of the micro-batch, before a training is too large for the machine
 
 MicroBatch = tuple[list[Draw], Batch]
+Said_contra = TypeVar("Said_contra", contravariant=True)
+Said = TypeVar("Said")
 
 
-class Objective(Protocol):
+class Objective(Protocol[Said_contra]):
     """What is minimised; where it is an nn.Module with parameters of its own, they are trained too."""
 
     def count(self, batch: Batch) -> Mapping[str, int]:
         """How many of each unit a micro-batch has, before any forward pass."""
 
     def __call__(
-        self, student: AnswerLogits, teachers: Sequence[AnswerLogits], batch: Batch, lambda_t: float
+        self, student: AnswerLogits, teachers: Sequence[Said_contra], batch: Batch, lambda_t: float
     ) -> LossParts:
         """The parts of one micro-batch's loss."""
 
@@ -53,7 +55,7 @@ class StepOutcome:
         grad_norm: before clipping.
         tokens: tokens that the student has read.
         learning_rate: of this step.
-        lambda_t: of this step.
+        lambda_t: of this step; None: there is no lambda.
         finite: whether loss and gradient were; if not, the optimizer did not step.
     """
 
@@ -61,14 +63,14 @@ class StepOutcome:
     grad_norm: Tensor
     tokens: int
     learning_rate: float
-    lambda_t: float
+    lambda_t: float | None
     finite: bool
 
     def compute_figures(self) -> dict[str, float]:
         """The figures for the log; waits for the device."""
         figures = {name: value.item() for name, value in self.losses.items()}
         figures |= {"grad_norm": self.grad_norm.item(), "learning_rate": self.learning_rate}
-        return figures | {"lambda": self.lambda_t}
+        return figures if self.lambda_t is None else figures | {"lambda": self.lambda_t}
 
 
 class Stepper:
@@ -90,8 +92,8 @@ class Stepper:
     def __init__(
         self,
         student: nn.Module,
-        signals: Signals,
-        objective: Objective,
+        signals: Signals[Said],
+        objective: Objective[Said],
         source: BatchSource,
         settings: TrainSettings,
         accelerator: Accelerator | None = None,
@@ -111,7 +113,10 @@ class Stepper:
             for parameter in module.parameters()
             if parameter.requires_grad
         ]
-        optimizer = build_optimizer(self.parameters, settings.weight_decay)
+        own = self.modules["objective"].parameters() if "objective" in self.modules else ()
+        optimizer = build_optimizer(
+            self.parameters, settings.weight_decay, list(own), settings.objective_rate_scale
+        )
         self.optimizer = self.accelerator.prepare_optimizer(optimizer, device_placement=False)
         self.shape = StepShape(
             settings.micro_batch_size, settings.gradient_accumulation_steps, self.accelerator.num_processes
@@ -161,7 +166,8 @@ class Stepper:
         batches, losses = taken
         norm, finite = self._update(step, losses["loss"], rate)
         tokens = sum(int(batch.model_inputs["attention_mask"].sum()) for _, batch in batches)
-        return StepOutcome(losses, norm, tokens * self.shape.ranks, rate, lambda_t, finite)
+        shown = None if self.settings.lambda_schedule is None else lambda_t
+        return StepOutcome(losses, norm, tokens * self.shape.ranks, rate, shown, finite)
 
     def _attempt(self, step: int, lambda_t: float) -> tuple[list[MicroBatch], dict[str, Tensor]] | str:
         """The step's batches and losses, with gradients in place; or how memory ran out."""
@@ -180,7 +186,7 @@ class Stepper:
         finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
         if finite:
             for group in self.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["scale"]
             try:
                 self.optimizer.step()
             except (RuntimeError, MemoryError) as error:

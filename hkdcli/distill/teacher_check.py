@@ -39,7 +39,7 @@ def check_teacher(stage: Stage, place: int, level: TrainedLevel, loaded: LoadedM
     Raises:
         GateError: it scores no higher than the best constant answer on the sample.
     """
-    settings = stage.recipe.distill.teacher_check
+    settings = stage.recipe.teacher_check
     if settings is None:
         return
     path = stage.run.level(place, level.name) / FILE_NAME

@@ -25,7 +25,7 @@ from hkdcli.distill.parallel import assembled
 from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.signals import Signals
 from hkdcli.distill.sources import BatchSource
-from hkdcli.distill.stepper import Objective, Stepper
+from hkdcli.distill.stepper import Objective, Said, Stepper
 from hkdcli.distill.stopping import StopRequest, listen_for_stop
 from hkdcli.distill.watch import Watch
 from hkdcli.errors import StoppedError
@@ -62,8 +62,8 @@ class TrainResult:
 
 def train(
     student: nn.Module,
-    signals: Signals,
-    objective: Objective,
+    signals: Signals[Said],
+    objective: Objective[Said],
     source: BatchSource,
     settings: TrainSettings,
     folder: Path,

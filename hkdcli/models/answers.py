@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hkdcli.data.batches import Batch, move_inputs
 from hkdcli.errors import ModelError
 from hkdcli.models import families
+from hkdcli.models.states import States
 
 # Rows of logits at once in scoring: 128 x 152,064 in float32 is 78 MB.
 _HEAD_ROWS = 128
@@ -26,15 +27,22 @@ class AnswerLogits:
     """`logits` [A, V] in float32: row a predicts `batch.answer_targets[a]`.
 
     `choices` [B, n] are the letters' logits of each example, where they come from a batch of the model's own
-    (a teacher with another tokenizer); None: they stand in `logits`, at the letters of the batch.
+    (a teacher with another tokenizer); None: they stand in `logits`, at the letters of the batch. `states`
+    are hidden states below the logits, where they were asked for.
     """
 
     logits: Tensor
     choices: Tensor | None = None
+    states: States | None = None
 
     def detach(self) -> AnswerLogits:
         """The same without a graph."""
-        return AnswerLogits(self.logits.detach(), None if self.choices is None else self.choices.detach())
+        choices, states = self.choices, self.states
+        return AnswerLogits(
+            self.logits.detach(),
+            None if choices is None else choices.detach(),
+            None if states is None else states.detach(),
+        )
 
 
 class AnswerModel(nn.Module):
