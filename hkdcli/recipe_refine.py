@@ -39,7 +39,7 @@ class Feature(RecipePart):
 
 
 class Relation(RecipePart):
-    """The relation part: how alike the hidden states of a record's tokens are, student against the first level."""
+    """The relation part: how alike the states of a record's tokens are, student against the first level."""
 
     weight: PositiveFloat | None = None
     """Fixed weight of the part; null learns it, as exp(-s) with s from 0."""
@@ -68,7 +68,7 @@ class Refine(RecipePart):
     kappa: PositiveFloat = 1.0
     """How softly the truth couples the upper models: small lets the one that is nearest to it speak alone."""
     min_truth: Fraction = 0.1
-    """An example to whose reference answer no upper model gives this probability is learned from labels alone."""
+    """An example to whose truth no upper model gives this probability is learned from labels alone."""
     teacher_check: TeacherCheck | None = Field(default_factory=TeacherCheck)
     """Check of every upper model before it speaks; null checks nothing."""
     response: Response | None = Field(default_factory=Response)
@@ -77,8 +77,8 @@ class Refine(RecipePart):
     """Hidden states through a learned projection; null leaves the part out."""
     relation: Relation | None = Field(default_factory=Relation)
     """How alike the states of a record's tokens are; null leaves the part out."""
-    states: MatchedStates | None = Field(default_factory=MatchedStates)
-    """Which hidden states feature and relation compare; null where both are left out."""
+    states: MatchedStates = Field(default_factory=MatchedStates)
+    """Which hidden states feature and relation compare."""
     learning_rate: PositiveFloat = 1e-3
     """Peak learning rate of projections and learned weights, on the schedule of `train`."""
 
