@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from accelerate.utils.memory import release_memory
@@ -26,7 +26,7 @@ from hkdcli.runs import RunFolder
 from hkdcli.runtime import Runtime
 
 if TYPE_CHECKING:
-    from hkdcli.recipe import Level, Recipe
+    from hkdcli.recipe import Level, RunRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,14 @@ class TrainedLevel:
     batch_size: int = 8  # records that it answers at once: as many as it is trained on
 
 
+R_co = TypeVar("R_co", bound="RunRecipe", covariant=True)
+
+
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(Generic[R_co]):
     """Everything that the levels of one run share."""
 
-    recipe: Recipe
+    recipe: R_co
     data: Mapping[str, Dataset]
     run: RunFolder
     runtime: Runtime
@@ -68,7 +71,7 @@ class Stage:
         return self.run.level(place, self.recipe.pyramid[place].name) / "mutual"
 
 
-def locate_levels(stage: Stage) -> list[TrainedLevel]:
+def locate_levels(stage: Stage[RunRecipe]) -> list[TrainedLevel]:
     """Where each level is, or will be once it is trained, apex first."""
     return [_locate(stage, place) for place in range(len(stage.recipe.pyramid))]
 
@@ -96,7 +99,7 @@ def load_level(level: TrainedLevel, runtime: Runtime, *, trainable: bool = False
     )
 
 
-def load_learner(stage: Stage, place: int, start: TrainedLevel) -> LoadedModel:
+def load_learner(stage: Stage[RunRecipe], place: int, start: TrainedLevel) -> LoadedModel:
     """Load a level with what is to be trained requiring gradients; weights that are trained are float32.
 
     Args:
@@ -127,7 +130,7 @@ def load_learner(stage: Stage, place: int, start: TrainedLevel) -> LoadedModel:
     return LoadedModel(wrapped, loaded.processor, loaded.source, None, loaded.quantization)
 
 
-def get_start(stage: Stage, place: int) -> TrainedLevel:
+def get_start(stage: Stage[RunRecipe], place: int) -> TrainedLevel:
     """What a level is before any training: the model, and the adapter, that the recipe names."""
     level = stage.recipe.pyramid[place]
     return _build(stage, level, level.model, level.adapter)
@@ -149,7 +152,7 @@ def publish_level(folder: Path, trained: LoadedModel, level: Level) -> None:
     wait_for_all()
 
 
-def _check_adapter_learns(stage: Stage, place: int, adapter: str) -> None:
+def _check_adapter_learns(stage: Stage[RunRecipe], place: int, adapter: str) -> None:
     """An adapter goes on learning with the settings it was made with; beneath it nothing does."""
     level = stage.recipe.pyramid[place]
     if level.tuning == "full":
@@ -160,7 +163,7 @@ def _check_adapter_learns(stage: Stage, place: int, adapter: str) -> None:
     stage.reporter.note(f"{level.name} goes on from {adapter}, with that adapter's own LoRA settings")
 
 
-def _locate(stage: Stage, place: int) -> TrainedLevel:
+def _locate(stage: Stage[RunRecipe], place: int) -> TrainedLevel:
     level = stage.recipe.pyramid[place]
     folder = stage.get_folder(place)
     # What learned beside its student is what the level is from then on; not before that student is done.
@@ -172,7 +175,7 @@ def _locate(stage: Stage, place: int) -> TrainedLevel:
     return _build(stage, level, str(folder), None)
 
 
-def _build(stage: Stage, level: Level, model: str, adapter: str | None) -> TrainedLevel:
+def _build(stage: Stage[RunRecipe], level: Level, model: str, adapter: str | None) -> TrainedLevel:
     batch_size = (level.train or stage.recipe.train).micro_batch_size
     return TrainedLevel(level.name, model, adapter, level.quantization, level.quantized_parts, batch_size)
 

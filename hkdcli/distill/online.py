@@ -6,16 +6,20 @@ goes on from its latest checkpoint. A level that teaches is loaded from its fold
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-
-import torch
-from accelerate import Accelerator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hkdcli.checkpoints import is_complete
 from hkdcli.data.chat import get_tokenizer
-from hkdcli.data.collate import Collator
-from hkdcli.data.prompts import compute_prompt_hash, identity_presentation
-from hkdcli.distill.answering import answer_all, score_answers
+from hkdcli.data.prompts import compute_prompt_hash
+from hkdcli.distill.assembly import (
+    build_accelerator,
+    build_evaluate,
+    build_log,
+    build_settings,
+    build_source,
+    tell_quantization,
+)
 from hkdcli.distill.levels import (
     Stage,
     TrainedLevel,
@@ -25,7 +29,6 @@ from hkdcli.distill.levels import (
     locate_levels,
     publish_level,
 )
-from hkdcli.distill.log import TrainLog
 from hkdcli.distill.objective import MutualObjective, OnlineObjective
 from hkdcli.distill.pyramid import Lesson, plan_lessons
 from hkdcli.distill.pyramid import Level as PlannedLevel
@@ -35,16 +38,16 @@ from hkdcli.distill.signals import LiveTeachers
 from hkdcli.distill.sources import DatasetSource
 from hkdcli.distill.teacher_check import check_teacher
 from hkdcli.distill.trainer import train
-from hkdcli.inference.scoring import Scorer
 from hkdcli.models.answers import AnswerModel
 from hkdcli.models.families import get_vocabulary_size
 from hkdcli.models.loading import LoadedModel
 from hkdcli.models.memory import enable_gradient_checkpointing
-from hkdcli.models.quantization import describe_quantization
-from hkdcli.runtime import Runtime
+
+if TYPE_CHECKING:
+    from hkdcli.recipe import Recipe
 
 
-def train_levels(stage: Stage) -> list[TrainedLevel]:
+def train_levels(stage: Stage[Recipe]) -> list[TrainedLevel]:
     """Train every level of a pyramid that does not come ready, top-down.
 
     Args:
@@ -63,46 +66,40 @@ def train_levels(stage: Stage) -> list[TrainedLevel]:
     return locate_levels(stage)
 
 
-def _train_level(stage: Stage, lesson: Lesson) -> None:
+def _train_level(stage: Stage[Recipe], lesson: Lesson) -> None:
     """Train and write one level; of its models nothing is held afterwards."""
     pyramid = stage.recipe.pyramid
     teachers = _load_teachers(stage, lesson)
     student = load_learner(stage, lesson.student, get_start(stage, lesson.student))
     check_runs(student, stage.data["train"])
-    _tell_quantization(stage, lesson, (student, *teachers))
+    names = [pyramid[place].name for place in (lesson.student, *lesson.teachers)]
+    tell_quantization(stage, names, (student, *teachers))
     _teach(stage, lesson, teachers, student)
-    if teachers and stage.recipe.mutual:
+    if teachers and stage.recipe.distill.mutual:
         parent = lesson.teachers[0]
         publish_level(stage.get_mutual_folder(parent), teachers[0], pyramid[parent])
     publish_level(stage.get_folder(lesson.student), student, pyramid[lesson.student])
 
 
-def _load_teachers(stage: Stage, lesson: Lesson) -> list[LoadedModel]:
+def _load_teachers(stage: Stage[Recipe], lesson: Lesson) -> list[LoadedModel]:
     """The teachers of a lesson, nearest first, each of which has shown that it can teach."""
     levels, teachers = locate_levels(stage), []
     for place in lesson.teachers:
-        learns = stage.recipe.mutual and place == lesson.teachers[0]
+        learns = stage.recipe.distill.mutual and place == lesson.teachers[0]
         teachers.append(
             load_learner(stage, place, levels[place]) if learns else load_level(levels[place], stage.runtime)
         )
-        check_teacher(stage, place, levels[place], teachers[-1])
+        folder = stage.run.level(place, levels[place].name)
+        check_teacher(stage, levels[place], teachers[-1], folder)
     return teachers
 
 
-def _tell_quantization(stage: Stage, lesson: Lesson, loaded: Sequence[LoadedModel]) -> None:
-    for place, model in zip((lesson.student, *lesson.teachers), loaded, strict=True):
-        if model.quantization != "none":
-            name = stage.recipe.pyramid[place].name
-            stage.reporter.note(f"{name} is held in {describe_quantization(model.model)}")
-
-
-def _teach(stage: Stage, lesson: Lesson, teachers: Sequence[LoadedModel], student: LoadedModel) -> None:
+def _teach(
+    stage: Stage[Recipe], lesson: Lesson, teachers: Sequence[LoadedModel], student: LoadedModel
+) -> None:
     """Train one level; its checkpoints go to its folder, its figures to the run's log."""
     level, run = stage.recipe.pyramid[lesson.student], stage.run
-    mutual = stage.recipe.mutual and bool(teachers)
-    log = TrainLog(
-        run.path / "log.jsonl", stage.reporter, level=level.name, tensorboard=run.path / "tensorboard"
-    )
+    mutual = stage.recipe.distill.mutual and bool(teachers)
     settings = _build_settings(stage, lesson)
     if level.train is not None and level.train.gradient_checkpointing:
         for learner in (student, *teachers[: int(mutual)]):
@@ -116,29 +113,20 @@ def _teach(stage: Stage, lesson: Lesson, teachers: Sequence[LoadedModel], studen
             mutual=mutual,
         ),
         _build_objective(stage, lesson, teachers, student),
-        _build_source(stage, student),
+        build_source(stage, student),
         settings,
         run.level(lesson.student, level.name),
         stage.reporter,
-        log=log,
-        accelerator=_build_accelerator(stage.runtime),
+        log=build_log(stage, level.name),
+        accelerator=build_accelerator(stage.runtime),
         resume=run.resumed,
         task=f"{level.name}, taught by {taught_by or 'labels alone'}",
-        evaluate=_build_evaluate(stage, student, settings.micro_batch_size),
-    )
-
-
-def _build_source(stage: Stage, reader: LoadedModel) -> DatasetSource:
-    return DatasetSource(
-        stage.data["train"],
-        Collator(reader.processor),
-        lambda example, _: identity_presentation(example),
-        stage.recipe.data.on_bad,
+        evaluate=build_evaluate(stage, student, settings.micro_batch_size),
     )
 
 
 def _build_own_sources(
-    stage: Stage, teachers: Sequence[LoadedModel], student: LoadedModel
+    stage: Stage[Recipe], teachers: Sequence[LoadedModel], student: LoadedModel
 ) -> list[DatasetSource | None]:
     """A source for each teacher that reads differently from the student; one for all that read alike."""
     distill = stage.recipe.distill
@@ -151,12 +139,12 @@ def _build_own_sources(
             continue
         stage.reporter.note(f"{teacher.source} reads records in its own way: they are prepared for it apart")
         reading = compute_prompt_hash(teacher.processor)
-        sources.append(known.setdefault(reading, _build_source(stage, teacher)))
+        sources.append(known.setdefault(reading, build_source(stage, teacher)))
     return sources
 
 
 def _build_objective(
-    stage: Stage, lesson: Lesson, teachers: Sequence[LoadedModel], student: LoadedModel
+    stage: Stage[Recipe], lesson: Lesson, teachers: Sequence[LoadedModel], student: LoadedModel
 ) -> OnlineObjective | MutualObjective:
     distill = stage.recipe.distill
     heads = [get_vocabulary_size(loaded.model) for loaded in (student, *teachers)]
@@ -174,34 +162,13 @@ def _build_objective(
     return MutualObjective(objective) if distill.mutual and teachers else objective
 
 
-def _build_settings(stage: Stage, lesson: Lesson) -> TrainSettings:
+def _build_settings(stage: Stage[Recipe], lesson: Lesson) -> TrainSettings:
     """The level's settings; without a teacher lambda is 0, and labels are all there is."""
-    chosen, schedule = stage.recipe.pyramid[lesson.student].train, stage.recipe.distill.lambda_
-    return TrainSettings(
-        **(chosen.model_dump(exclude={"gradient_checkpointing"}) if chosen is not None else {}),
+    schedule = stage.recipe.distill.lambda_
+    return build_settings(
+        stage,
+        lesson.student,
         lambda_schedule=schedule.schedule if lesson.teachers else "constant",
         lambda_start=schedule.start if lesson.teachers else 0.0,
         lambda_end=schedule.end if lesson.teachers else None,
-        max_bad=stage.recipe.data.max_bad,
-        seed=stage.recipe.seed,
     )
-
-
-def _build_accelerator(runtime: Runtime) -> Accelerator:
-    precision = "bf16" if runtime.dtype == torch.bfloat16 else "no"
-    return Accelerator(cpu=runtime.device.type == "cpu", mixed_precision=precision)
-
-
-def _build_evaluate(
-    stage: Stage, student: LoadedModel, batch_size: int
-) -> Callable[[], Mapping[str, float | None]] | None:
-    """How the student answers the dev split at the moment."""
-    if (dev := stage.data.get("dev")) is None:
-        return None
-    scorer = Scorer(student)
-
-    def evaluate() -> Mapping[str, float | None]:
-        metrics = score_answers(answer_all(scorer, dev, batch_size), dev).metrics
-        return {f"dev_{name}": value for name, value in metrics.items()}
-
-    return evaluate

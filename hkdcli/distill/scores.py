@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hkdcli.atomic import write_json
 from hkdcli.data.datasets import Dataset
@@ -12,8 +12,11 @@ from hkdcli.evaluation.metrics import Metrics, evaluate_predictions, read_predic
 from hkdcli.inference.predict import predict
 from hkdcli.inference.scoring import Scorer
 
+if TYPE_CHECKING:
+    from hkdcli.recipe import RunRecipe
 
-def score_levels(stage: Stage, levels: Sequence[TrainedLevel]) -> list[dict[str, Any]]:
+
+def score_levels(stage: Stage[RunRecipe], levels: Sequence[TrainedLevel]) -> list[dict[str, Any]]:
     """Predict and score the test split with every level; keep predictions and metrics in the run.
 
     Args:
@@ -44,7 +47,7 @@ def _list_figures(name: str, metrics: Metrics, wanted: Sequence[str]) -> dict[st
     return {"level": name, **overall, **tasks}
 
 
-def _score_level(stage: Stage, level: TrainedLevel, data: Dataset) -> Metrics:
+def _score_level(stage: Stage[RunRecipe], level: TrainedLevel, data: Dataset) -> Metrics:
     folder = stage.run.path / "eval" / "test" / level.name
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "predictions.jsonl"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
@@ -24,17 +24,22 @@ from hkdcli.inference.scoring import Scorer
 from hkdcli.models.families import unwrap
 from hkdcli.models.loading import LoadedModel
 
+if TYPE_CHECKING:
+    from hkdcli.recipe import RunRecipe
+
 FILE_NAME = "teacher_check.json"
 
 
-def check_teacher(stage: Stage, place: int, level: TrainedLevel, loaded: LoadedModel) -> None:
-    """Check a teacher, once in a run; what was found is kept in the level's folder.
+def check_teacher(
+    stage: Stage[RunRecipe], level: TrainedLevel, loaded: LoadedModel, folder: Path
+) -> None:
+    """Check a teacher, once: what was found is kept in a folder.
 
     Args:
         stage: the run; `distill.teacher_check` of its recipe says how much to ask and what failing does.
-        place: of the teacher in the pyramid.
-        level: where it is.
+        level: the teacher.
         loaded: the same, ready to answer.
+        folder: where what was found is kept: its own in the run, or that of its stored signals.
 
     Raises:
         GateError: it scores no higher than the best constant answer on the sample.
@@ -42,7 +47,7 @@ def check_teacher(stage: Stage, place: int, level: TrainedLevel, loaded: LoadedM
     settings = stage.recipe.teacher_check
     if settings is None:
         return
-    path = stage.run.level(place, level.name) / FILE_NAME
+    path = folder / FILE_NAME
     if (found := _read(path)) is None:
         found = _examine(stage, level, loaded, settings.size)
         write_json(path, found)
@@ -72,7 +77,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def _examine(stage: Stage, level: TrainedLevel, loaded: LoadedModel, size: int) -> dict[str, Any]:
+def _examine(stage: Stage[RunRecipe], level: TrainedLevel, loaded: LoadedModel, size: int) -> dict[str, Any]:
     split = "dev" if "dev" in stage.data else "train"
     sample = take_sample(stage.data[split], size)
     check_runs(loaded, sample)
@@ -84,7 +89,7 @@ def _examine(stage: Stage, level: TrainedLevel, loaded: LoadedModel, size: int) 
 
 
 def _compare_unquantized(
-    stage: Stage, level: TrainedLevel, loaded: LoadedModel, said: list[Any], sample: Dataset
+    stage: Stage[RunRecipe], level: TrainedLevel, loaded: LoadedModel, said: list[Any], sample: Dataset
 ) -> float | None:
     """Share of records that the unquantized level answers alike; None where there is none, or no room."""
     folder = Path(unwrap(loaded.model).config.name_or_path)  # of the base, where the level is an adapter

@@ -14,14 +14,8 @@ from torch import nn
 from hkdcli.errors import ModelError
 from hkdcli.models import families
 from hkdcli.models.adapters import load_adapter
-from hkdcli.models.folders import (
-    check_model_folder,
-    check_no_remote_code,
-    find_model_folder,
-    is_adapter_folder,
-    is_model_folder,
-    read_json,
-)
+from hkdcli.models.folders import check_model_folder, check_no_remote_code, read_json
+from hkdcli.models.locating import PROCESSOR_FILES, locate_model
 from hkdcli.models.prompt_file import check_prompt_file
 from hkdcli.models.quantization import (
     Quantization,
@@ -31,8 +25,6 @@ from hkdcli.models.quantization import (
     check_quantized,
     keep_differentiable,
 )
-
-_PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,37 +66,21 @@ def load_model(
         trainable: False freezes everything; True leaves the adapter (or, without one, all weights) trainable.
 
     Returns:
-        The model in evaluation mode, with its processor. `find_model_folder`, `check_model_folder` and
-        `load_adapter` say what is refused.
-
-    Raises:
-        ModelError: the folder is no model, an adapter was asked for on top of an adapter, or prompts would
-            have another form than the model was trained on.
+        The model in evaluation mode, with its processor. `locate_model`, `check_model_folder`,
+        `check_prompt_file` and `load_adapter` say what is refused.
     """
     device = torch.device(device)
     check_quantizable(quantization, device)
-    folder, source = find_model_folder(model), str(model)
-    tuned = None if adapter is None else find_model_folder(adapter)
-    processor_folder = folder
-    if is_adapter_folder(folder):
-        if adapter is not None:
-            raise ModelError(f"{model}: is an adapter itself; another adapter on top is not supported")
-        tuned = folder
-        source = str(base or _read_base(folder))
-        folder = _find_base(source, tuned)
-        processor_folder = tuned if any((tuned / name).is_file() for name in _PROCESSOR_FILES) else folder
-    if not is_model_folder(folder):
-        raise ModelError(
-            f"{folder}: is no model: it has no config.json", hint="name the folder that save_pretrained wrote"
-        )
-    processor = load_processor(processor_folder)
-    check_prompt_file(folder if tuned is None else tuned, processor)
-    loaded = _load_weights(folder, quantization, quantized_parts, device, dtype)
+    parts = locate_model(model, adapter=adapter, base=base)
+    tuned = parts.adapter
+    processor = load_processor(parts.processor)
+    check_prompt_file(tuned or parts.folder, processor)
+    loaded = _load_weights(parts.folder, quantization, quantized_parts, device, dtype)
     loaded.requires_grad_(trainable and tuned is None and quantization == "none")
     if tuned is not None:
         loaded = load_adapter(loaded, tuned, trainable=trainable)
     named = adapter if adapter is not None else tuned
-    return LoadedModel(loaded.eval(), processor, source, str(named) if named else None, quantization)
+    return LoadedModel(loaded.eval(), processor, parts.source, str(named) if named else None, quantization)
 
 
 def load_processor(folder: Path) -> Any:
@@ -135,6 +111,26 @@ def load_processor(folder: Path) -> Any:
     return processor
 
 
+def read_config(folder: Path) -> Any:
+    """Read the configuration of a model.
+
+    Args:
+        folder: of the model.
+
+    Returns:
+        The transformers configuration.
+
+    Raises:
+        ModelError: transformers does not know such a model.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder}: the model cannot be loaded: {error}") from error
+
+
 def check_finite(model: nn.Module) -> None:
     """Refuse weights that are NaN or infinite: transformers loads them without a word.
 
@@ -163,7 +159,7 @@ def _load_weights(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Any:
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoModelForImageTextToText
 
     settings = check_model_folder(folder)
     if quantization != "none" and settings.get("quantization_config"):
@@ -171,7 +167,7 @@ def _load_weights(
     options: dict[str, Any] = {}
     with quiet():
         try:
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            config = read_config(folder)
             if quantization != "none":
                 options["quantization_config"] = build_quantization_config(
                     quantization, config, device, parts
@@ -200,31 +196,10 @@ def _load_weights(
 
 
 def _read_processor_class(folder: Path) -> str:
-    for name in (*_PROCESSOR_FILES, "tokenizer_config.json"):
+    for name in (*PROCESSOR_FILES, "tokenizer_config.json"):
         if (folder / name).is_file() and (found := read_json(folder / name).get("processor_class")):
             return str(found)
     return ""
-
-
-def _read_base(folder: Path) -> str:
-    name = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
-    if not name:
-        raise ModelError(f"{folder}: the adapter does not say which base it is for", hint="give --base")
-    return str(name)
-
-
-def _find_base(name: str, adapter: Path) -> Path:
-    """A base given by a relative path is looked for from here, then from the adapter's folder."""
-    beside = adapter / name
-    if not Path(name).is_dir() and beside.is_dir():
-        return beside
-    try:
-        return find_model_folder(name)
-    except ModelError as error:
-        raise ModelError(
-            f"{adapter}: the adapter's base is not found: expected {name}",
-            hint="if it has moved, give its place with --base",
-        ) from error
 
 
 @contextmanager

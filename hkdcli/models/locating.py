@@ -1,0 +1,75 @@
+"""Folder or hub id -> the folders of a model's parts: weights, adapter, processor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hkdcli.errors import ModelError
+from hkdcli.models.folders import find_model_folder, is_adapter_folder, is_model_folder, read_json
+
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelParts:
+    """Where the parts of a model are on this machine; `source` names the model as it was asked for."""
+
+    folder: Path
+    adapter: Path | None
+    processor: Path
+    source: str
+
+
+def locate_model(
+    model: str | Path, *, adapter: str | Path | None = None, base: str | Path | None = None
+) -> ModelParts:
+    """Find the folders of a model, its adapter and its processor, downloading what is not here yet.
+
+    Args:
+        model: what `find_model_folder` takes; of an adapter folder the base is found too.
+        adapter: an adapter to put on top.
+        base: the base of an adapter folder, where it has moved.
+
+    Returns:
+        The folders.
+
+    Raises:
+        ModelError: the folder is no model, or an adapter was asked for on top of an adapter.
+    """
+    folder, source = find_model_folder(model), str(model)
+    tuned = None if adapter is None else find_model_folder(adapter)
+    processor_folder = folder
+    if is_adapter_folder(folder):
+        if adapter is not None:
+            raise ModelError(f"{model}: is an adapter itself; another adapter on top is not supported")
+        tuned = folder
+        source = str(base or _read_base(folder))
+        folder = _find_base(source, tuned)
+        processor_folder = tuned if any((tuned / name).is_file() for name in PROCESSOR_FILES) else folder
+    if not is_model_folder(folder):
+        raise ModelError(
+            f"{folder}: is no model: it has no config.json", hint="name the folder that save_pretrained wrote"
+        )
+    return ModelParts(folder, tuned, processor_folder, source)
+
+
+def _read_base(folder: Path) -> str:
+    name = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if not name:
+        raise ModelError(f"{folder}: the adapter does not say which base it is for", hint="give --base")
+    return str(name)
+
+
+def _find_base(name: str, adapter: Path) -> Path:
+    """A base given by a relative path is looked for from here, then from the adapter's folder."""
+    beside = adapter / name
+    if not Path(name).is_dir() and beside.is_dir():
+        return beside
+    try:
+        return find_model_folder(name)
+    except ModelError as error:
+        raise ModelError(
+            f"{adapter}: the adapter's base is not found: expected {name}",
+            hint="if it has moved, give its place with --base",
+        ) from error
