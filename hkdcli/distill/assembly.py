@@ -13,6 +13,7 @@ from hkdcli.data.prompts import identity_presentation
 from hkdcli.distill.answering import answer_all, score_answers
 from hkdcli.distill.levels import Stage
 from hkdcli.distill.log import TrainLog
+from hkdcli.distill.reading import Reader
 from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.sources import DatasetSource
 from hkdcli.inference.scoring import Scorer
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from hkdcli.recipe import RunRecipe
 
 
-def build_source(stage: Stage[RunRecipe], reader: LoadedModel) -> DatasetSource:
+def build_source(stage: Stage[RunRecipe], reader: Reader) -> DatasetSource:
     """The records that are learned from, as a model's own processor reads them."""
     return DatasetSource(
         stage.data["train"],

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hkdcli.distill.pyramid import Level as PlannedLevel
 from hkdcli.distill.pyramid import plan_lessons
-from hkdcli.distill.reading import check_reading
+from hkdcli.distill.reading import check_reading, check_upper_models
 from hkdcli.errors import ModelError
 from hkdcli.models.folders import check_model_folder, check_weights, find_local_folder, is_adapter_folder
 from hkdcli.models.loading import load_processor
-
-if TYPE_CHECKING:
-    from hkdcli.recipe import Level, Recipe
+from hkdcli.recipe import Level, Recipe, RunRecipe
+from hkdcli.recipe_refine import RefineRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +25,11 @@ class Processor:
     source: str
 
 
-def check_pyramid(recipe: Recipe) -> list[dict[str, str]]:
+def check_pyramid(recipe: RunRecipe) -> list[dict[str, str]]:
     """Check every model that is on this machine, and every teacher against its student.
 
     Args:
-        recipe: the resolved recipe.
+        recipe: the resolved recipe, of either stage.
 
     Returns:
         For each level, apex first: its name, model, size on disk, quantization, how it learns and from whom.
@@ -38,6 +37,15 @@ def check_pyramid(recipe: Recipe) -> list[dict[str, str]]:
         a ModelError.
     """
     readers = [_check_level(level) for level in recipe.pyramid]
+    if isinstance(recipe, RefineRecipe):
+        taught_by = _check_refinement(recipe, readers)
+    elif isinstance(recipe, Recipe):
+        taught_by = _check_lessons(recipe, readers)
+    return [_describe(level, taught_by.get(place, ())) for place, level in enumerate(recipe.pyramid)]
+
+
+def _check_lessons(recipe: Recipe, readers: Sequence[Processor | None]) -> dict[int, list[str]]:
+    """Who teaches each level of stage one."""
     planned = [PlannedLevel(level.name, level.train is None, level.weight) for level in recipe.pyramid]
     lessons = plan_lessons(planned, recipe.distill.teachers)
     choice_only, mutual = recipe.distill.choice_weight == 1.0, recipe.distill.mutual
@@ -48,8 +56,23 @@ def check_pyramid(recipe: Recipe) -> list[dict[str, str]]:
             if teacher is not None and student is not None:
                 check_reading(teacher, student, choice_only=choice_only, learns=learns)
     names = [level.name for level in recipe.pyramid]
-    taught_by = {lesson.student: [names[place] for place in lesson.teachers] for lesson in lessons}
-    return [_describe(level, taught_by.get(place, ())) for place, level in enumerate(recipe.pyramid)]
+    return {lesson.student: [names[place] for place in lesson.teachers] for lesson in lessons}
+
+
+def _check_refinement(recipe: RefineRecipe, readers: Sequence[Processor | None]) -> dict[int, list[str]]:
+    """Who teaches the student of stage two."""
+    refine, here = recipe.refine, [reader for reader in readers if reader is not None]
+    if len(here) == len(readers):
+        *uppers, student = here
+        check_upper_models(
+            [*uppers, student] if refine.snapshot else uppers,
+            student,
+            choice_weight=refine.response.choice_weight if refine.response else None,
+            states=refine.feature is not None or refine.relation is not None,
+        )
+    *upper, last = range(len(readers))
+    names = [recipe.pyramid[place].name for place in upper]
+    return {last: [*names, *(["its snapshot"] if refine.snapshot else [])]}
 
 
 def _check_level(level: Level) -> Processor | None:

@@ -7,6 +7,7 @@ With another tokenizer or chat template only the choice of a letter means the sa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -60,6 +61,46 @@ def check_reading(teacher: Reader, student: Reader, *, choice_only: bool, learns
             + ("distill.mutual=false" if learns and choice_only else "distill.choice_weight=1"),
         )
     return False
+
+
+def check_upper_models(
+    uppers: Sequence[Reader], student: Reader, *, choice_weight: float | None, states: bool
+) -> list[bool]:
+    """Check that what stage two compares means the same to the student and to those that teach it.
+
+    Args:
+        uppers: the upper models; hidden states are compared with the first.
+        student: its tokens are those of the loss.
+        choice_weight: how much of the response is the choice of the first letter; None: no response.
+        states: whether hidden states are compared.
+
+    Returns:
+        For each upper model whether it has the student's answer tokens.
+
+    Raises:
+        ModelError: an upper model has other answer tokens, and those are what is compared with it.
+    """
+    differing = [find_differing(upper.processor, student.processor) for upper in uppers]
+    for place, (upper, found) in enumerate(zip(uppers, differing, strict=True)):
+        names = f"{upper.source} and {student.source} have different {' and '.join(found)}, so "
+        if found and states and place == 0:
+            raise ModelError(
+                f"{names}their hidden states have no tokens in common",
+                hint="put a level of the student's family first, or set refine.feature=null "
+                "refine.relation=null",
+            )
+        if found and choice_weight == 0.0:
+            raise ModelError(
+                f"{names}their answers cannot be compared token by token, only by choice",
+                hint="choose levels of one model family, or raise refine.response.choice_weight",
+            )
+    if choice_weight is not None and choice_weight < 1.0 and all(differing):
+        raise ModelError(
+            f"no upper model has the tokenizer and chat template of {student.source}, so answers can only "
+            "be compared by choice",
+            hint="set refine.response.choice_weight=1 refine.response.top_k=null",
+        )
+    return [not found for found in differing]
 
 
 def find_differing(teacher: Any, student: Any) -> list[str]:

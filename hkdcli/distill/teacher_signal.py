@@ -25,8 +25,8 @@ class SignalPlan:
     """What is asked of an upper model.
 
     Attributes:
-        vocabulary: token ids shared with the student, counted from 0; None: its tokenizer is another, so that
-            it is asked for choices alone.
+        vocabulary: token ids shared with the student, counted from 0; None: its tokenizer is another, or
+            tokens are not compared, so that it is asked for choices alone.
         temperature: T that its distributions are softened by.
         top_k: how many of its likeliest tokens are kept; None: all.
         states: which hidden states; None: none.

@@ -1,0 +1,123 @@
+"""The upper models of stage two: where they are, how they read, what is asked of each; no weights are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from hkdcli.data.chat import get_tokenizer
+from hkdcli.distill.levels import Stage, TrainedLevel, get_start
+from hkdcli.distill.reading import check_upper_models
+from hkdcli.distill.teacher_signal import SignalPlan
+from hkdcli.models.loading import load_processor, read_config
+from hkdcli.models.locating import ModelParts, locate_model
+from hkdcli.models.states import StatePlan, match_layers
+
+if TYPE_CHECKING:
+    from hkdcli.recipe_refine import RefineRecipe
+
+SNAPSHOT = "snapshot"
+
+
+@dataclass(frozen=True, slots=True)
+class UpperModel:
+    """An upper model that is not loaded: where its files are, how it reads, what it is asked for."""
+
+    level: TrainedLevel
+    parts: ModelParts
+    processor: Any
+    plan: SignalPlan
+
+    @property
+    def source(self) -> str:
+        """The model's name, for messages."""
+        return self.parts.source
+
+
+@dataclass(frozen=True, slots=True)
+class Coupling:
+    """Who teaches the student, and what of the student they are compared with.
+
+    Attributes:
+        uppers: the first is the one that features and relations follow.
+        vocabulary: token ids that all who share the student's tokens share, counted from 0.
+        states: the student's hidden states; None where neither features nor relations are refined.
+        widths: of the student's language model and of the first upper model's.
+    """
+
+    uppers: tuple[UpperModel, ...]
+    vocabulary: int
+    states: StatePlan | None
+    widths: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    level: TrainedLevel
+    parts: ModelParts
+    processor: Any
+    text: Any  # configuration of the language model
+
+    @property
+    def source(self) -> str:
+        return self.parts.source
+
+
+def plan_coupling(stage: Stage[RefineRecipe]) -> Coupling:
+    """Say who teaches the student of stage two, and how each is compared with it.
+
+    Args:
+        stage: the run.
+
+    Returns:
+        The levels above the last, and the student's snapshot where the recipe wants it. `check_upper_models`
+        says what is refused.
+    """
+    refine, places = stage.recipe.refine, range(stage.base)
+    levels = [get_start(stage, place) for place in places]
+    student = _read(get_start(stage, stage.base))
+    readers = [_read(level) for level in levels]
+    if refine.snapshot:
+        readers.append(replace(student, level=replace(student.level, name=SNAPSHOT)))
+    wants_states = refine.feature is not None or refine.relation is not None
+    response = refine.response
+    shares = check_upper_models(
+        readers, student, choice_weight=response.choice_weight if response else None, states=wants_states
+    )
+    heads = [reader.text.vocab_size for reader, share in zip(readers, shares, strict=True) if share]
+    # Heads are padded to round sizes; no text ever has the tokens past the tokenizer's.
+    vocabulary = min(*heads, student.text.vocab_size, len(get_tokenizer(student.processor)))
+    own, theirs = _match(stage, student, readers) if wants_states else (None, None)
+    uppers = [
+        UpperModel(
+            reader.level,
+            reader.parts,
+            reader.processor,
+            SignalPlan(
+                vocabulary if share and response and response.choice_weight < 1.0 else None,
+                response.temperature if response else 1.0,
+                response.top_k if response else None,
+                theirs if place == 0 else None,
+            ),
+        )
+        for place, (reader, share) in enumerate(zip(readers, shares, strict=True))
+    ]
+    widths = student.text.hidden_size, readers[0].text.hidden_size
+    return Coupling(tuple(uppers), vocabulary, own, widths)
+
+
+def _read(level: TrainedLevel) -> _Reader:
+    parts = locate_model(level.model, adapter=level.adapter)
+    text = read_config(parts.folder).get_text_config()
+    return _Reader(level, parts, load_processor(parts.processor), text)
+
+
+def _match(
+    stage: Stage[RefineRecipe], student: _Reader, readers: Sequence[_Reader]
+) -> tuple[StatePlan, StatePlan]:
+    """Which states of the student meet which of the first upper model."""
+    wanted = stage.recipe.refine.states
+    depths = student.text.num_hidden_layers, readers[0].text.num_hidden_layers
+    own, theirs = match_layers(wanted.layer_map, wanted.layers, *depths)
+    return StatePlan(own, wanted.grid), StatePlan(theirs, wanted.grid)
