@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from scene_table import render_table
 
 from hkdcli.engine import distill_online
 
@@ -25,7 +26,6 @@ ARMS: dict[str, tuple[str, ...]] = {
     "distilled": (),
     "teacher alone": ("distill.lambda.start=1",),
 }
-FIGURES = ("micro_f1", "hallucinated_f1", "exact_match", "hallucination_micro_f1", "factuality_micro_f1")
 
 
 def main() -> None:
@@ -46,7 +46,8 @@ def main() -> None:
         results += [
             {"records": records, "arm": name, **scores[name]} for name in ("constant answer", "large")
         ]
-        print(render_table(results, records), flush=True)
+        rows = [row for row in results if row["records"] == records]
+        print(f"\n{records} labelled records\n{render_table(rows, baseline='direct')}", flush=True)
     if options.json:
         document = {"recipe": RECIPE.name, "overrides": options.overrides, "results": results}
         options.json.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
@@ -60,29 +61,6 @@ def run_arm(
     changes = (f"seed={seed}", f"data.train.scenes.seed={seed}", f"data.train.scenes.size={records}")
     outcome = distill_online(RECIPE, (*changes, *ARMS[arm], *overrides), out=folder, resume=folder.exists())
     return {row["level"]: row for row in outcome.document["scores"]}
-
-
-def render_table(results: Sequence[Mapping[str, Any]], records: int) -> str:
-    """Mean and standard deviation over the seeds, and how the distilled arm does against the direct one."""
-    rows = [row for row in results if row["records"] == records]
-    lines = [f"\n{records} labelled records, {len({row['seed'] for row in rows if 'seed' in row})} seeds\n"]
-    lines.append("| arm | " + " | ".join(FIGURES) + " |\n|---|" + "---|" * len(FIGURES))
-    for arm in dict.fromkeys(row["arm"] for row in rows):
-        of_arm = [row for row in rows if row["arm"] == arm]
-        cells = [_render([row[name] for row in of_arm if name in row]) for name in FIGURES]
-        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
-    scores = {arm: {row["seed"]: row["micro_f1"] for row in rows if row["arm"] == arm} for arm in ARMS}
-    for arm in list(ARMS)[1:]:
-        gains = [f"{scores[arm][seed] - score:+.3f}" for seed, score in scores["direct"].items()]
-        lines.append(f"\n{arm} - direct, micro-F1 seed by seed: " + ", ".join(gains))
-    return "\n".join(lines)
-
-
-def _render(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{spread}"
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ __all__ = [
     "write_json",
 ]
 
+SIGNALS = "signals"  # what upper models said: it stays with --overwrite, for it is costly, and keyed
 # What a run writes, and all that --overwrite removes; the manifest last, for it makes the folder a run's.
 OWN_ENTRIES = (
     "log.jsonl",
@@ -89,6 +90,11 @@ class RunFolder:
     def student(self) -> Path:
         """The distilled base, ready to infer."""
         return self.path / "student"
+
+    @property
+    def signals(self) -> Path:
+        """Where stored signals are, unless the recipe names another place."""
+        return self.path / SIGNALS
 
     def level(self, place: int, name: str) -> Path:
         """The folder of one level of the pyramid, made if absent."""
@@ -218,9 +224,12 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
 
 
 def _check_unused(path: Path) -> None:
-    """Refuse a folder that holds what no run wrote; the first traces of a killed run do not count."""
+    """Refuse a folder that holds what no run wrote.
+
+    The first traces of a killed run do not count, nor do signals that were stored before the run.
+    """
     names = sorted(entry.name for entry in path.iterdir())
-    traces = {_LOCK, "recipe.resolved.yaml"}
+    traces = {_LOCK, "recipe.resolved.yaml", SIGNALS}
     foreign = [name for name in names if name not in traces and not re.fullmatch(r"\..*\.tmp", name)]
     if foreign:
         raise UsageError(

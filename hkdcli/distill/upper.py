@@ -1,4 +1,4 @@
-"""The upper models of stage two: where they are, how they read, what is asked of each; no weights are read."""
+"""The upper models of stage two: where they are, how they read, what is asked of them; no weights are read."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hkdcli.distill.teacher_signal import SignalPlan
 from hkdcli.models.loading import load_processor, read_config
 from hkdcli.models.locating import ModelParts, locate_model
 from hkdcli.models.states import StatePlan, match_layers
+from hkdcli.recipe_refine import Response
 
 if TYPE_CHECKING:
     from hkdcli.recipe_refine import RefineRecipe
@@ -81,9 +82,13 @@ def plan_coupling(stage: Stage[RefineRecipe]) -> Coupling:
     if refine.snapshot:
         readers.append(replace(student, level=replace(student.level, name=SNAPSHOT)))
     wants_states = refine.feature is not None or refine.relation is not None
-    response = refine.response
+    # Without a response part the same is stored as with the usual one: runs that differ in it share a store.
+    asked = refine.response or Response()
     shares = check_upper_models(
-        readers, student, choice_weight=response.choice_weight if response else None, states=wants_states
+        readers,
+        student,
+        choice_weight=asked.choice_weight if refine.response else None,
+        states=wants_states,
     )
     heads = [reader.text.vocab_size for reader, share in zip(readers, shares, strict=True) if share]
     # Heads are padded to round sizes; no text ever has the tokens past the tokenizer's.
@@ -95,9 +100,9 @@ def plan_coupling(stage: Stage[RefineRecipe]) -> Coupling:
             reader.parts,
             reader.processor,
             SignalPlan(
-                vocabulary if share and response and response.choice_weight < 1.0 else None,
-                response.temperature if response else 1.0,
-                response.top_k if response else None,
+                vocabulary if share and asked.choice_weight < 1.0 else None,
+                asked.temperature,
+                asked.top_k,
                 theirs if place == 0 else None,
             ),
         )
