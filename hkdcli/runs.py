@@ -21,6 +21,7 @@ from typing import Any
 from hkdcli import __version__
 from hkdcli.atomic import disk_errors, write_atomic, write_json
 from hkdcli.checkpoints import find_latest_checkpoint, publish_checkpoint
+from hkdcli.differences import render_differences
 from hkdcli.errors import UsageError
 from hkdcli.locks import hold_lock
 from hkdcli.masking import mask_secrets
@@ -158,12 +159,9 @@ def check_unchanged(path: Path, manifest: Mapping[str, Any], facts: Facts) -> No
     Raises:
         UsageError: Something differs; the message lists every difference.
     """
-    before = _flatten({"recipe": manifest.get("recipe"), "data": manifest.get("data")})
-    now = _flatten(json.loads(mask_secrets(json.dumps({"recipe": facts.recipe, "data": facts.data}))))
-    changed = [key for key in {**before, **now} if _show(before, key) != _show(now, key)]
-    if changed:
-        width = max(map(len, changed))
-        lines = [f"  {key:<{width}}  was {_show(before, key)}, is {_show(now, key)}" for key in changed]
+    before = {"recipe": manifest.get("recipe"), "data": manifest.get("data")}
+    now = json.loads(mask_secrets(json.dumps({"recipe": facts.recipe, "data": facts.data})))
+    if lines := render_differences(before, now):
         raise UsageError(
             "\n".join([f"{path}: cannot be resumed, because these have changed since it was begun", *lines]),
             hint="Undo the changes, or start anew with --overwrite or another --out.",
@@ -245,17 +243,3 @@ def _clear(path: Path) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink(missing_ok=True)
-
-
-def _flatten(value: Any, key: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping) and value:
-        parts = [_flatten(item, f"{key}.{name}" if key else str(name)) for name, item in value.items()]
-    elif isinstance(value, list | tuple) and value:
-        parts = [_flatten(item, f"{key}[{place}]") for place, item in enumerate(value)]
-    else:
-        return {key: value}
-    return {name: item for part in parts for name, item in part.items()}
-
-
-def _show(values: Mapping[str, Any], key: str) -> str:
-    return json.dumps(values[key], ensure_ascii=False) if key in values else "absent"

@@ -1,13 +1,20 @@
-"""What a training holds in memory, as a table for the message that there is too little."""
+"""When memory runs out: telling it from other failures, and a table of what was held."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from torch import nn
 
 GIB = 2**30
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, on the GPU or beside it."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or bool(should_reduce_batch_size(error))
 
 
 def describe_memory(modules: Mapping[str, nn.Module], signals: object) -> str:

@@ -9,12 +9,12 @@ from typing import Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils.memory import release_memory, should_reduce_batch_size
+from accelerate.utils.memory import release_memory
 from torch import Tensor, nn
 
 from hkdcli.data.batches import Batch
 from hkdcli.distill.checkpoint import TrainingState
-from hkdcli.distill.memory import describe_memory
+from hkdcli.distill.memory import describe_memory, is_out_of_memory
 from hkdcli.distill.objective import Counts, LossParts
 from hkdcli.distill.optimizer import build_optimizer
 from hkdcli.distill.order import Draw, StepShape, draw_step
@@ -175,7 +175,7 @@ class Stepper:
             batches = self._fetch(step)
             return batches, self._accumulate(batches, self._sum_counts(batches), lambda_t)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             return str(error)
 
@@ -190,7 +190,7 @@ class Stepper:
             try:
                 self.optimizer.step()
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 # Its first step makes room for the moments; half a step cannot be taken again.
                 raise self._build_limit_error(step, f"in the optimizer: {error}") from error
@@ -273,11 +273,6 @@ class Stepper:
         del teachers  # their logits are not needed for the gradient of the student
         self.accelerator.backward(loss)
         return {"loss": loss.detach(), **parts.compute_means(counts)}
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or bool(should_reduce_batch_size(error))
 
 
 def _find_trainable(**candidates: object) -> dict[str, nn.Module]:

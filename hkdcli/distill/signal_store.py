@@ -1,0 +1,201 @@
+"""The signal store: what one upper model said, in a folder that several processes may fill at once.
+
+FOLDER/  key.json        what every signal in it depends on; written first
+         NAME.records    a shard: records that are appended, each the safetensors bytes of one example
+
+A shard has one writer at a time; readers see all shards, also those that are being written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from hkdcli.atomic import write_json
+from hkdcli.differences import render_differences
+from hkdcli.distill.record_file import Appender, RecordFile, make_record_file
+from hkdcli.errors import DataError, UsageError
+from hkdcli.locks import hold_lock
+
+_SUFFIX = ".records"
+_MOST_KEY_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """One record on its way into the store: its key (sha256 hex), the example's id, its tensors."""
+
+    key: str
+    example_id: str
+    tensors: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSize:
+    """What a store holds: records that can be read, bytes of all its shards, damaged records."""
+
+    records: int
+    bytes: int
+    damaged: int
+
+    def __str__(self) -> str:
+        return f"{self.records} records, {self.bytes / 2**20:.1f} MiB"
+
+
+class SignalStore:
+    """The signals of one upper model; `SignalStore.open` makes one."""
+
+    def __init__(self, folder: Path, seed: bytes) -> None:
+        self.folder = folder
+        self._seed = seed
+        self._files: dict[str, RecordFile] = {}
+        self.refresh()
+
+    @classmethod
+    def open(cls, folder: Path, key: Mapping[str, Any]) -> SignalStore:
+        """Open a store, made if absent; every checksum in it is verified.
+
+        Args:
+            folder: where it is.
+            key: what its signals depend on, as `build_store_key` gives it.
+
+        Returns:
+            The store; where it exists nothing was written.
+
+        Raises:
+            UsageError: it holds signals of another key; the message lists every difference.
+            DataError: what it holds cannot be read, or its key is gone.
+        """
+        folder, path = Path(folder), Path(folder) / "key.json"
+        if not path.exists():
+            if any(folder.glob(f"*{_SUFFIX}")):
+                hint = "Put the file back, or delete the folder: its signals are then computed again."
+                raise DataError(f"{folder}: holds signals, but no key.json that says whose", hint=hint)
+            write_json(path, key)
+        if lines := render_differences(_read_key(path), key):
+            raise UsageError(
+                "\n".join([f"{folder}: holds signals that are not those asked for; these differ", *lines]),
+                hint="Give another folder with refine.store, or delete this one.",
+            )
+        text = json.dumps(key, sort_keys=True, allow_nan=False)
+        return cls(folder, hashlib.sha256(text.encode()).digest())
+
+    def __contains__(self, key: str) -> bool:
+        return self._find(key) is not None
+
+    def keys(self) -> set[str]:
+        """The keys of all records."""
+        return {key.hex() for file in self._files.values() for key in file}
+
+    def read(self, key: str) -> dict[str, Tensor]:
+        """Read a record.
+
+        Args:
+            key: one that the store has.
+
+        Returns:
+            Its tensors, on the CPU.
+
+        Raises:
+            KeyError: the store has no such record.
+            DataError: it has become unreadable, or holds no tensors.
+        """
+        file = self._find(key)
+        if file is None:
+            raise KeyError(key)
+        payload = file.read(bytes.fromhex(key))
+        try:
+            tensors: dict[str, Tensor] = load(payload)
+        except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise DataError(
+                f"{file.path}: record {key} holds no tensors: {ascii(str(error))[:200]}",
+                hint="Delete the file: its signals are then computed again.",
+            ) from error
+        return tensors
+
+    def describe(self) -> StoreSize:
+        """Count what the store holds, as far as this process has looked."""
+        files = self._files.values()
+        return StoreSize(
+            len(self.keys()), sum(file.end for file in files), sum(file.damaged for file in files)
+        )
+
+    def refresh(self) -> None:
+        """Look for what other processes have appended."""
+        for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
+            if path.name in self._files:
+                self._files[path.name].scan()
+            else:
+                self._files[path.name] = RecordFile(path, self._seed)
+
+    @contextmanager
+    def write_shard(self, name: str) -> Iterator[ShardWriter]:
+        """Append to one shard, made if absent; what a killed writer left half-written is cut off.
+
+        Args:
+            name: of letters, digits and hyphens.
+
+        Yields:
+            ShardWriter: While the shard's lock is held.
+
+        Raises:
+            ValueError: it is no such name.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9-]+", name):
+            raise ValueError(f"{name!r} cannot name a shard")
+        path = self.folder / f"{name}{_SUFFIX}"
+        with hold_lock(self.folder / f".{name}.lock"):
+            make_record_file(path)
+            self.refresh()
+            with self._files[path.name].open_for_append() as appender:
+                yield ShardWriter(appender)
+
+    def _find(self, key: str) -> RecordFile | None:
+        raw = bytes.fromhex(key)
+        return next((file for file in self._files.values() if raw in file), None)
+
+
+class ShardWriter:
+    """Appends to one shard of a `SignalStore`."""
+
+    def __init__(self, appender: Appender) -> None:
+        self._appender = appender
+
+    def append(self, records: Sequence[StoredRecord]) -> None:
+        """Append records; when this returns they are on the disk, and the store has them.
+
+        Args:
+            records: any number. A full disk is a MachineLimitError, and leaves the shard as it was.
+        """
+        self._appender.append([(bytes.fromhex(record.key), _encode(record)) for record in records])
+
+
+def _encode(record: StoredRecord) -> bytes:
+    # One entry of metadata alone: the order of several differs from process to process.
+    said = {"id": record.example_id.encode("utf-8", "replace").decode()}
+    data: bytes = save(dict(record.tensors), said)
+    return data
+
+
+def _read_key(path: Path) -> dict[str, Any]:
+    hint = "Delete the folder: its signals are then computed again."
+    try:
+        with path.open("rb") as file:
+            key = json.loads(file.read(_MOST_KEY_BYTES))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is damaged: {ascii(str(error))[:200]}", hint=hint) from error
+    if not isinstance(key, dict):
+        raise DataError(f"{path}: is damaged: it holds no JSON object", hint=hint)
+    return key
