@@ -1,6 +1,10 @@
 """Which weights a training ends with, when it stops early, and that being watched changes nothing."""
 
+import itertools
 import json
+import tempfile
+from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -45,8 +49,23 @@ class Script:
         return {"dev_micro_f1": self.scores.pop(0)}
 
 
-def sit_exams(folder, *, source=None, reporter=None, resume=False, student=None, **changes):
-    settings = make_settings(**{"max_steps": 11, "evaluate_every": 2, "keep_checkpoints": 1, **changes})
+@cache
+def find_seed():
+    """The first whose best comes neither first nor last, and early enough for the training to stop early.
+
+    The scores follow from the last bits of the weights, which are not those of another kind of processor.
+    """
+    for seed in itertools.count():
+        with tempfile.TemporaryDirectory() as folder:
+            scores = sit_exams(Path(folder) / "whole", seed=seed)[2]
+            stops = sit_exams(Path(folder) / "stops", seed=seed, early_stopping=2)[1].step < 11
+        if stops and 0 < scores.index(max(scores)) < 4:
+            return seed
+
+
+def sit_exams(folder, *, source=None, reporter=None, resume=False, student=None, seed=None, **changes):
+    fixed = {"max_steps": 11, "evaluate_every": 2, "keep_checkpoints": 1}
+    settings = make_settings(**{**fixed, "seed": find_seed() if seed is None else seed, **changes})
     student = student or ToyStudent(dropout=0.2)
     exam = Exam(student)
     _, result = run(
