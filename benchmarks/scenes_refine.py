@@ -20,6 +20,7 @@ from scene_table import render_table
 
 from hkdcli.engine import distill_online, distill_refine
 from hkdcli.outcome import Outcome
+from hkdcli.recipe import Recipe
 from hkdcli.recipe_file import read_recipe
 from hkdcli.recipe_refine import RefineRecipe
 
@@ -71,8 +72,8 @@ def run_seed(seed: int, overrides: Sequence[str], out: Path) -> dict[str, Mappin
 
 def _count_steps(overrides: Sequence[str]) -> int:
     """Steps of both stages together."""
-    refine = read_recipe(REFINE, overrides, RefineRecipe)
-    return read_recipe(ONLINE).train.max_steps + refine.train.max_steps
+    refine = read_recipe(REFINE, RefineRecipe, overrides)
+    return read_recipe(ONLINE, Recipe).train.max_steps + refine.train.max_steps
 
 
 def _run(

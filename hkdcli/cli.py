@@ -37,6 +37,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "hkd distill-online recipes/quickstart.yaml --resume",
         "hkd distill-online recipes/quickstart.yaml --nproc 2",
     ),
+    "distill-refine": (
+        "hkd distill-refine recipes/quickstart-refine.yaml",
+        "hkd distill-refine recipes/quickstart-refine.yaml refine.signals=live refine.relation=null",
+        "hkd distill-refine recipes/quickstart-refine.yaml --only-signals --shard 1/4",
+        "hkd distill-refine recipes/quickstart-refine.yaml --resume",
+    ),
     "infer": (
         "hkd infer runs/quickstart scenes:test --shift --out predictions.jsonl",
         "hkd infer scenes:small records.json --images photos --limit 100 --out predictions.jsonl",
@@ -46,7 +52,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "hkd evaluate predictions.jsonl scenes:test",
         "hkd evaluate predictions.jsonl records.json --out metrics.json --json",
     ),
-    "schema": ("hkd schema > recipe.schema.json",),
+    "schema": ("hkd schema > recipe.schema.json", "hkd schema distill-refine > refine.schema.json"),
 }
 
 
@@ -82,6 +88,51 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")]
 
 
+RunPath = Annotated[Path | None, typer.Option("--out", help="Run folder.", show_default="runs/<name>")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check recipe, data, models and device; train nothing.")
+]
+Nproc = Annotated[
+    int | None, typer.Option(min=1, help="Train in this many processes, one to a GPU.", show_default="1")
+]
+
+
+def _distill(
+    name: str,
+    recipe: Path,
+    overrides: list[str],
+    out: Path | None,
+    flags: dict[str, bool],
+    *,
+    dry_run: bool,
+    nproc: int | None,
+) -> None:
+    """Run a distilling command: here, in processes of its own, or only as far as it costs nothing."""
+    console = Console(as_json=flags["--json"])
+    if dry_run:
+        _end(console, engine.plan_distillation(name, recipe, overrides, reporter=console))
+        return
+    if nproc is not None and nproc > 1:
+        from hkdcli.recipe_file import KINDS, read_recipe
+
+        read_recipe(recipe, KINDS[name], overrides)  # what is wrong is told before anything is started
+        given = [str(recipe), *overrides, *(["--out", str(out)] if out else [])]
+        given += [flag for flag, wanted in flags.items() if wanted]
+        raise typer.Exit(launch([sys.executable, "-m", "hkdcli", name, *given], nproc))
+    follow_launcher()
+    is_main = find_place().is_main
+    run = {"distill-online": engine.distill_online, "distill-refine": engine.distill_refine}[name](
+        recipe,
+        overrides,
+        out=out,
+        resume=flags["--resume"],
+        overwrite=flags["--overwrite"],
+        reporter=console if is_main else engine.SILENT,
+    )
+    if is_main:
+        _end(console, run)
+
+
 @app.callback()
 def hkd(
     version: Annotated[
@@ -92,49 +143,52 @@ def hkd(
     """Distil big vision-language judges into small hallucination and factuality detectors."""
 
 
-@app.command(
-    rich_help_panel="Distil",
-    epilog=_examples("distill-online"),
-)
+@app.command(rich_help_panel="Distil", epilog=_examples("distill-online"))
 def distill_online(
     recipe: RecipePath,
     overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder.", show_default="runs/<name>")] = None,
+    out: RunPath = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check recipe, data, models and device; train nothing.")
-    ] = False,
-    nproc: Annotated[
-        int | None, typer.Option(min=1, help="Train in this many processes, one to a GPU.", show_default="1")
-    ] = None,
+    dry_run: DryRun = False,
+    nproc: Nproc = None,
     json: Json = False,
 ) -> None:
     """Teach each level of a pyramid by the levels above it, live, and score them all."""
-    console = Console(as_json=json)
-    if dry_run:
-        _end(console, engine.plan_distill_online(recipe, overrides or [], reporter=console))
-        return
-    if nproc is not None and nproc > 1:
-        from hkdcli.recipe_file import read_recipe
+    flags = {"--resume": resume, "--overwrite": overwrite, "--json": json}
+    _distill("distill-online", recipe, overrides or [], out, flags, dry_run=dry_run, nproc=nproc)
 
-        read_recipe(recipe, overrides or [])  # what is wrong with it is told before anything is started
-        given = [str(recipe), *(overrides or []), *(["--out", str(out)] if out else [])]
-        flags = {"--resume": resume, "--overwrite": overwrite, "--json": json}
-        given += [name for name, wanted in flags.items() if wanted]
-        raise typer.Exit(launch([sys.executable, "-m", "hkdcli", "distill-online", *given], nproc))
-    follow_launcher()
-    is_main = find_place().is_main
-    run = engine.distill_online(
-        recipe,
-        overrides or [],
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-        reporter=console if is_main else engine.SILENT,
-    )
-    if is_main:
-        _end(console, run)
+
+@app.command(rich_help_panel="Distil", epilog=_examples("distill-refine"))
+def distill_refine(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    out: RunPath = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    only_signals: Annotated[
+        bool,
+        typer.Option("--only-signals", help="Store what the upper models say, and train nothing."),
+    ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="With --only-signals: this share of the records.", show_default="1/1"
+        ),
+    ] = None,
+    nproc: Nproc = None,
+    json: Json = False,
+) -> None:
+    """Refine the student of a pyramid by what the levels above say together, stored once or live."""
+    flags = {"--resume": resume, "--overwrite": overwrite, "--json": json}
+    if not only_signals:
+        engine.check_no_shard(shard)
+        _distill("distill-refine", recipe, overrides or [], out, flags, dry_run=dry_run, nproc=nproc)
+        return
+    engine.check_only_signals({**flags, "--dry-run": dry_run, "--nproc": nproc is not None})
+    console, share = Console(as_json=json), engine.parse_shard(shard or "1/1")
+    _end(console, engine.store_signals(recipe, overrides or [], out=out, shard=share, reporter=console))
 
 
 @app.command(
@@ -210,6 +264,11 @@ def evaluate(
 
 
 @app.command(rich_help_panel="Prepare", epilog=_examples("schema"))
-def schema() -> None:
+def schema(
+    command: Annotated[
+        Literal["distill-online", "distill-refine"],
+        typer.Argument(metavar="[COMMAND]", help="distill-online or distill-refine."),
+    ] = "distill-online",
+) -> None:
     """Print the JSON Schema of a recipe, so that editors complete and check it."""
-    _end(Console(as_json=True), engine.schema())
+    _end(Console(as_json=True), engine.schema(command))

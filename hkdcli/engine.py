@@ -6,25 +6,20 @@ never wait for torch. The `Recipe` stops here: everything below takes plain valu
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hkdcli.errors import UsageError
-from hkdcli.opening import DataOptions, ModelSource, find_model, open_data, open_splits
+from hkdcli.opening import DataOptions, ModelSource, find_model, open_data
 from hkdcli.outcome import Outcome, Table
 from hkdcli.reporter import Reporter, SilentReporter
-from hkdcli.tables import tabulate, tabulate_levels, tabulate_metrics
+from hkdcli.stages import describe_run, open_shared_stage, open_stage, plan
+from hkdcli.tables import tabulate, tabulate_metrics
 
 if TYPE_CHECKING:
-    from hkdcli.data.datasets import Dataset
     from hkdcli.inference.scoring import Scorer
-    from hkdcli.recipe import Recipe
-    from hkdcli.runs import Facts
 
 SILENT = SilentReporter()
 
@@ -64,42 +59,91 @@ def distill_online(
     Returns:
         What each level reached, beside the best constant answer; of several processes the main one knows.
     """
-    from hkdcli.ranks import join_ranks, leave_ranks
-    from hkdcli.recipe_file import read_recipe
-    from hkdcli.runs import open_run
+    from hkdcli.ranks import leave_ranks
+    from hkdcli.recipe import Recipe
 
-    with ExitStack() as stack:
-        stack.enter_context(join_ranks())
-        recipe = read_recipe(recipe_path, overrides)
-        splits = open_splits(recipe.data, reporter)
-        folder, facts = out or Path("runs") / recipe.name, build_facts(recipe, splits)
-        if overwrite:
-            _check_spares_levels(recipe, folder)
-        run = stack.enter_context(open_run(folder, facts, resume=resume, overwrite=overwrite))
-        from hkdcli.distill.levels import Stage
+    with open_stage(
+        recipe_path, Recipe, overrides, out=out, resume=resume, overwrite=overwrite, reporter=reporter
+    ) as stage:
         from hkdcli.distill.online import train_levels
-        from hkdcli.distill.preflight import check_pyramid
         from hkdcli.distill.scores import score_levels
-        from hkdcli.runtime import choose_runtime
 
-        runtime = choose_runtime(recipe.runtime.device, recipe.runtime.dtype)
-        reporter.note(runtime.describe())
-        check_pyramid(recipe)  # of all levels, before the first of them takes its hours
-        stage = Stage(recipe, splits, run, runtime, reporter)
         levels = train_levels(stage)
-        scores = score_levels(stage, levels) if leave_ranks() else []
-    document = {"run": str(folder), "student": str(run.student), "scores": scores}
-    return Outcome(
-        document, tables=[tabulate_levels(scores)] if scores else [], text=f"student: {run.student}"
-    )
+        return describe_run(stage.run, score_levels(stage, levels) if leave_ranks() else [])
 
 
-def plan_distill_online(
-    recipe_path: Path, overrides: Sequence[str] = (), *, reporter: Reporter = SILENT
+def distill_refine(
+    recipe_path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    reporter: Reporter = SILENT,
 ) -> Outcome:
-    """Check everything that `distill_online` needs, and train nothing.
+    """Refine a student by what upper models say together, and score it as it was before and as it is now.
 
     Args:
+        recipe_path: The recipe.
+        overrides: `key=value` changes to it.
+        out: The run folder; null is runs/<name>.
+        resume: Go on with the run that is there.
+        overwrite: Replace the run that is there; stored signals stay.
+        reporter: Told about progress.
+
+    Returns:
+        What each level reached, beside the best constant answer; of several processes the main one knows.
+    """
+    from hkdcli.ranks import leave_ranks
+    from hkdcli.recipe_refine import RefineRecipe
+
+    with open_stage(
+        recipe_path, RefineRecipe, overrides, out=out, resume=resume, overwrite=overwrite, reporter=reporter
+    ) as stage:
+        from hkdcli.distill.refine import refine_student
+        from hkdcli.distill.scores import score_levels
+
+        levels = refine_student(stage)
+        return describe_run(stage.run, score_levels(stage, levels) if leave_ranks() else [])
+
+
+def store_signals(
+    recipe_path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    out: Path | None = None,
+    shard: tuple[int, int] = (0, 1),
+    reporter: Reporter = SILENT,
+) -> Outcome:
+    """Store what the upper models of a recipe of stage two say, as far as it is not stored yet.
+
+    Args:
+        recipe_path: The recipe.
+        overrides: `key=value` changes to it.
+        out: The run folder; null is runs/<name>.
+        shard: (index, count): only this share of the records; others may be stored at the same time.
+        reporter: Told about progress.
+
+    Returns:
+        For each upper model the folder, records and bytes.
+    """
+    from hkdcli.recipe_refine import RefineRecipe
+
+    stage = open_shared_stage(recipe_path, RefineRecipe, overrides, out=out, reporter=reporter)
+    from hkdcli.distill.refine import store_signals
+
+    rows = store_signals(stage, shard)
+    table = Table("Signals", list(rows[0]), [list(map(str, row.values())) for row in rows])
+    return Outcome({"signals": rows}, tables=[table])
+
+
+def plan_distillation(
+    command: str, recipe_path: Path, overrides: Sequence[str] = (), *, reporter: Reporter = SILENT
+) -> Outcome:
+    """Check everything that a distilling command needs, and train nothing.
+
+    Args:
+        command: distill-online or distill-refine.
         recipe_path: The recipe.
         overrides: `key=value` changes to it.
         reporter: Told about warnings.
@@ -107,26 +151,9 @@ def plan_distill_online(
     Returns:
         The resolved recipe, the size of each split, the levels, and the device.
     """
-    from hkdcli.recipe_file import read_recipe, render_recipe
+    from hkdcli.recipe_file import KINDS
 
-    recipe = read_recipe(recipe_path, overrides)
-    splits = open_splits(recipe.data, reporter)
-    from hkdcli.distill.preflight import check_pyramid
-    from hkdcli.runtime import choose_runtime
-
-    levels = check_pyramid(recipe)
-    runtime = choose_runtime(recipe.runtime.device, recipe.runtime.dtype).describe()
-    counts = {name: _count(split) for name, split in splits.items()}
-    rows = [(name, *map(str, count.values())) for name, count in counts.items()]
-    data = Table("Data", ("split", "records", "images", "left out"), rows)
-    pyramid = Table("Pyramid", list(levels[0]), [list(level.values()) for level in levels])
-    document = {
-        "recipe": recipe.model_dump(mode="json"),
-        "data": counts,
-        "pyramid": levels,
-        "runtime": runtime,
-    }
-    return Outcome(document, tables=[data, pyramid], text=f"{render_recipe(recipe)}\n{runtime}\n")
+    return plan(recipe_path, KINDS[command], overrides, reporter)
 
 
 def infer(
@@ -206,29 +233,21 @@ def evaluate(
     return Outcome(metrics.to_json(), tables=tabulate_metrics(metrics))
 
 
-def schema() -> Outcome:
+def schema(command: str) -> Outcome:
     """Build the JSON Schema of a recipe.
+
+    Args:
+        command: distill-online or distill-refine.
 
     Returns:
         The schema as the document.
     """
-    from hkdcli.recipe_file import build_schema
+    from hkdcli.recipe_file import KINDS, build_schema
 
-    return Outcome(build_schema())
+    return Outcome(build_schema(KINDS[command]))
 
 
 # Steps
-
-
-def _check_spares_levels(recipe: Recipe, folder: Path) -> None:
-    """Refuse to overwrite the run that a level of the recipe comes from."""
-    for level in recipe.pyramid:
-        for name in (level.model, level.adapter or ""):
-            if name and Path(name).exists() and folder.resolve() in (Path(name) / "x").resolve().parents:
-                raise UsageError(
-                    f"{folder}: --overwrite would remove {name}, which level {level.name} needs",
-                    hint="Give another --out, or move that folder away first.",
-                )
 
 
 def _load_scorer(source: ModelSource, options: InferOptions, reporter: Reporter) -> Scorer:
@@ -251,33 +270,6 @@ def _load_scorer(source: ModelSource, options: InferOptions, reporter: Reporter)
     )
 
 
-def _count(split: Dataset) -> dict[str, int]:
-    images = len({example.image for example in split.examples})
-    return {"records": len(split.examples), "images": images, "left_out": len(split.bad_rows)}
-
-
-def build_facts(recipe: Recipe, splits: Mapping[str, Dataset]) -> Facts:
-    """Gather what a run depends on, so that a resume with anything else is refused.
-
-    Args:
-        recipe: The resolved recipe.
-        splits: Its data.
-
-    Returns:
-        The facts, as the run's manifest keeps them.
-    """
-    from hkdcli.data.datasets import hash_examples
-    from hkdcli.recipe_file import render_recipe
-    from hkdcli.runs import Facts
-
-    return Facts(
-        recipe=recipe.model_dump(mode="json"),
-        recipe_text=render_recipe(recipe),
-        data={name: hash_examples(split.examples) for name, split in splits.items()},
-        command=shlex.join(["hkd", *sys.argv[1:]]),
-    )
-
-
 def choose_shifts(every: bool, count: int | None) -> int | None:
     """Say how many shifts `--shift` and `--shifts K` ask for.
 
@@ -296,3 +288,44 @@ def choose_shifts(every: bool, count: int | None) -> int | None:
             "--shift and --shifts exclude each other", hint="--shift uses every shift, --shifts K uses K."
         )
     return None if every else count or 1
+
+
+def check_no_shard(shard: str | None) -> None:
+    """Refuse `--shard` where nothing is shared; raises UsageError."""
+    if shard is not None:
+        raise UsageError("--shard goes with --only-signals", hint="Training shares its work with --nproc.")
+
+
+def check_only_signals(flags: Mapping[str, bool]) -> None:
+    """Refuse what means nothing beside `--only-signals`.
+
+    Args:
+        flags: Options that were given or not.
+
+    Raises:
+        UsageError: One of them was given; `--json` is welcome.
+    """
+    given = [flag for flag, is_given in flags.items() if is_given and flag != "--json"]
+    if given:
+        raise UsageError(
+            f"--only-signals and {given[0]} exclude each other",
+            hint="It goes on by itself; a store of other signals is refused; --shard I/N shares the work.",
+        )
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Read `--shard I/N`.
+
+    Args:
+        text: Such as 2/4, the second of four.
+
+    Returns:
+        (index from 0, count).
+
+    Raises:
+        UsageError: It is no such pair.
+    """
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise UsageError(f"--shard {text}: is no share", hint="Give I/N with I from 1 to N, such as 2/4.")
+    return int(index) - 1, int(count)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hkdcli.errors import UsageError
 from hkdcli.reporter import Reporter
 
 if TYPE_CHECKING:
     from hkdcli.data.datasets import Dataset
+    from hkdcli.recipe import Level, RunRecipe
     from hkdcli.recipe_blocks import Data, DataSource, Quantization, QuantizedParts
 
 SCENES = "scenes:"
+
+R = TypeVar("R", bound="RunRecipe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,30 @@ def find_model(model: str, level: str | None) -> ModelSource:
     return _find_level(folder, place, pyramid[place], is_base=place == len(names) - 1)
 
 
+def open_pyramid(recipe: R) -> R:
+    """Find the levels of a recipe that are levels of other runs.
+
+    Args:
+        recipe: Of either stage.
+
+    Returns:
+        The same recipe with the folder of the level where it named the run; `find_model` says what is
+        refused.
+    """
+    return recipe.model_copy(update={"pyramid": tuple(map(_open_level, recipe.pyramid))})
+
+
+def _open_level(level: Level) -> Level:
+    if level.level is None:
+        return level
+    found = find_model(level.model, level.level)
+    if found.adapter is not None and level.adapter is not None:
+        raise UsageError(f"{level.name}: level {level.level} of {level.model} has an adapter already")
+    return level.model_copy(
+        update={"model": found.model, "adapter": level.adapter or found.adapter, "level": None}
+    )
+
+
 def _find_level(folder: Path, place: int, entry: dict[str, Any], *, is_base: bool) -> ModelSource:
     """A trained level is in the run folder; one that came ready, and stayed so, where the recipe says."""
     own = folder / "levels" / f"{place}-{entry['name']}"
@@ -159,6 +186,8 @@ def _find_level(folder: Path, place: int, entry: dict[str, Any], *, is_base: boo
     for candidate in (folder / "student",) if is_base else (own / "mutual", own / "model", own / "adapter"):
         if candidate.is_dir():
             return ModelSource(str(candidate), **held)
+    if entry["train"] is None and entry.get("level") is not None:
+        return replace(find_model(entry["model"], entry["level"]), **held)
     if entry["train"] is None:
         return ModelSource(entry["model"], entry["adapter"], **held)
     raise UsageError(f"{folder}: level {entry['name']} is not trained yet", hint="Go on with --resume.")

@@ -36,7 +36,9 @@ class Level(RecipePart):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
     """Name of the level in logs, folders and `hkd infer --level`."""
     model: str = Field(min_length=1)
-    """A folder, a hub id with an optional @revision, or scenes:NAME for a bundled model."""
+    """A folder, a run folder, a hub id with an optional @revision, or scenes:NAME for a bundled model."""
+    level: str | None = Field(default=None, min_length=1)
+    """Where `model` is a run folder: which of its levels; null is the run's student."""
     adapter: str | None = Field(default=None, min_length=1)
     """Trained adapter to put on the model: a folder, a hub id or scenes:NAME."""
     quantization: Quantization = "none"

@@ -1,4 +1,4 @@
-"""A recipe on disk and on the command line: YAML plus `key=value` -> `Recipe`, and back.
+"""A recipe on disk and on the command line: YAML plus `key=value` -> a recipe of either stage, and back.
 
 Every problem is found before anything is said, and each names its dotted key:
 
@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -22,19 +22,25 @@ from pydantic_core import ErrorDetails
 
 from hkdcli.errors import Problem, RecipeError, UsageError
 from hkdcli.masking import mask_secrets
-from hkdcli.recipe import Recipe
+from hkdcli.recipe import Recipe, RunRecipe
+from hkdcli.recipe_refine import RefineRecipe
 from hkdcli.safe_yaml import MAX_BYTES, MAX_DEPTH, Value, is_plain_text, parse_yaml
 
+# Commands that take a recipe, and what it is to each.
+KINDS: dict[str, type[RunRecipe]] = {"distill-online": Recipe, "distill-refine": RefineRecipe}
+
+R = TypeVar("R", bound=RunRecipe)
 _Step = str | int
 _STEP = re.compile(r"\[\d+\]|[^.\[\]]+")
 _KEY = re.compile(r"[^.\[\]]+(?:\.[^.\[\]]+|\[\d+\])*")
 
 
-def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+def read_recipe(path: Path, kind: type[R], overrides: Sequence[str] = ()) -> R:
     """Read a recipe and change it by overrides.
 
     Args:
         path: The YAML file.
+        kind: `Recipe` of stage one or `RefineRecipe` of stage two.
         overrides: `key=value` texts: dotted keys, list places as `[1]`, `.1` or the level's name; the
             value is YAML.
 
@@ -42,14 +48,15 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         The recipe, with every default filled in. A path that is no text file raises `UsageError`; a
         recipe that cannot be used raises `RecipeError`, which carries every problem.
     """
-    return build_recipe(_read_text(path), overrides, source=str(path))
+    return build_recipe(_read_text(path), kind, overrides, source=str(path))
 
 
-def build_recipe(text: str, overrides: Sequence[str] = (), *, source: str = "recipe") -> Recipe:
+def build_recipe(text: str, kind: type[R], overrides: Sequence[str] = (), *, source: str = "recipe") -> R:
     """Build a recipe from YAML text; as `read_recipe`, without the file.
 
     Args:
         text: The YAML.
+        kind: `Recipe` of stage one or `RefineRecipe` of stage two.
         overrides: `key=value` texts.
         source: What to call the text in messages.
 
@@ -63,15 +70,15 @@ def build_recipe(text: str, overrides: Sequence[str] = (), *, source: str = "rec
     if isinstance(tree, dict):
         for override in overrides:
             problems += _apply_override(tree, override)
-        problems += _find_problems(tree)
+        problems += _find_problems(tree, kind)
     elif not problems:
         problems = [Problem("", "the file is empty" if tree is None else 'not a block of "key: value" lines')]
     if problems:
         raise RecipeError(source, problems)
-    return Recipe.model_validate(tree)
+    return kind.model_validate(tree)
 
 
-def render_recipe(recipe: Recipe) -> str:
+def render_recipe(recipe: RunRecipe) -> str:
     """Render the whole recipe as YAML, each field once with its description.
 
     Args:
@@ -84,13 +91,16 @@ def render_recipe(recipe: Recipe) -> str:
     return mask_secrets("\n".join(_render_block(recipe, 0, seen)) + "\n")
 
 
-def build_schema() -> dict[str, Any]:
+def build_schema(kind: type[RunRecipe]) -> dict[str, Any]:
     """Build the JSON Schema of a recipe, for editors that complete and check YAML.
+
+    Args:
+        kind: `Recipe` of stage one or `RefineRecipe` of stage two.
 
     Returns:
         The schema, draft 2020-12.
     """
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **kind.model_json_schema()}
 
 
 def _read_text(path: Path) -> str:
@@ -161,11 +171,11 @@ def _find_place(items: list[Value], step: str) -> int:
 # Problems
 
 
-def _find_problems(tree: dict[str, Value]) -> list[Problem]:
+def _find_problems(tree: dict[str, Value], kind: type[RunRecipe]) -> list[Problem]:
     try:
-        Recipe.model_validate(tree)
+        kind.model_validate(tree)
     except ValidationError as error:
-        return [_describe(details) for details in error.errors(include_url=False)]
+        return [_describe(details, kind) for details in error.errors(include_url=False)]
     return []
 
 
@@ -190,15 +200,15 @@ _EXPECTED = {
 }
 
 
-def _describe(details: ErrorDetails) -> Problem:
+def _describe(details: ErrorDetails, kind: type[RunRecipe]) -> Problem:
     steps = [step for step in details["loc"] if not str(step).startswith("<")]
-    kind, context = details["type"], details.get("ctx", {})
-    if kind == "extra_forbidden":
-        detail = "unknown key" + _suggest_key(steps)
-    elif kind == "literal_error":
+    wrong, context = details["type"], details.get("ctx", {})
+    if wrong == "extra_forbidden":
+        detail = "unknown key" + _suggest_key(steps, kind)
+    elif wrong == "literal_error":
         detail = f"{_show(details['input'])} is not one of: {_list_literals(str(context['expected']))}"
     else:
-        detail = _EXPECTED.get(kind, "{value}: " + details["msg"].replace("{", "{{").replace("}", "}}"))
+        detail = _EXPECTED.get(wrong, "{value}: " + details["msg"].replace("{", "{{").replace("}", "}}"))
         detail = detail.format(value=_show(details["input"]), **context)
     return Problem(_render_key(steps), mask_secrets(detail))
 
@@ -217,29 +227,34 @@ def _list_literals(expected: str) -> str:
     return ", ".join(re.findall(r"'([^']*)'", expected))
 
 
-def _suggest_key(steps: Sequence[_Step]) -> str:
-    """Find the key that was meant: a sibling first, then one that belongs elsewhere."""
-    wrong, schema = str(steps[-1]), Recipe.model_json_schema()
+def _suggest_key(steps: Sequence[_Step], kind: type[RunRecipe]) -> str:
+    """Find the key that was meant: of the other stage, a sibling, or one that belongs elsewhere."""
+    wrong, schema = str(steps[-1]), kind.model_json_schema()
+    if owners := [name for name, other in KINDS.items() if len(steps) == 1 and wrong in other.model_fields]:
+        return f"; it belongs to a recipe of hkd {owners[0]}"
     siblings = list(_properties_at(schema, steps[:-1]))
     shortened = [name for name in siblings if "_" in name and wrong == "".join(w[0] for w in name.split("_"))]
     near = shortened or difflib.get_close_matches(wrong, siblings, n=1)
     if near:
         return f'; did you mean "{near[0]}"?'
-    elsewhere = {key.rpartition(".")[2]: key for key, _ in reversed(list(iterate_fields()))}
+    elsewhere = {key.rpartition(".")[2]: key for key, _ in reversed(list(iterate_fields(kind)))}
     near = difflib.get_close_matches(wrong, list(elsewhere), n=1, cutoff=0.85)
     if near:
         return f'; did you mean "{elsewhere[near[0]]}"?'
     return f"; known here: {', '.join(siblings)}"
 
 
-def iterate_fields() -> Iterator[tuple[str, dict[str, Any]]]:
+def iterate_fields(kind: type[RunRecipe]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Go through every field of a recipe, in the order of the schema.
+
+    Args:
+        kind: `Recipe` of stage one or `RefineRecipe` of stage two.
 
     Yields:
         tuple[str, dict[str, Any]]: The dotted key (`train.max_steps`, `pyramid[].name`) and the field's
             JSON Schema.
     """
-    yield from _fields_below(Recipe.model_json_schema(), ())
+    yield from _fields_below(kind.model_json_schema(), ())
 
 
 def _fields_below(schema: dict[str, Any], steps: tuple[_Step, ...]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -89,6 +89,15 @@ class RefineRecipe(RunRecipe):
     refine: Refine = Field(default_factory=Refine)
     """What the student refines, and with whom."""
 
+    @field_validator("refine")
+    @classmethod
+    def _check_parts(cls, refine: Refine, info: ValidationInfo) -> Refine:
+        if (refine.response, refine.feature, refine.relation) == (None, None, None):
+            raise build_problem("response, feature and relation are all null: nothing would be refined")
+        if len(info.data.get("pyramid", "??")) == 1 and not refine.snapshot:
+            raise build_problem("there is no level above the student; name one, or give snapshot: true")
+        return refine
+
     @property
     def teacher_check(self) -> TeacherCheck | None:
         """Check of every upper model; None: none."""
@@ -96,12 +105,13 @@ class RefineRecipe(RunRecipe):
 
     @field_validator("pyramid")
     @classmethod
-    def _check_upper(cls, levels: tuple[Level, ...]) -> tuple[Level, ...]:
-        """Levels above the last come ready here, whatever `train` they have by default."""
+    def _fill_in_train(cls, levels: tuple[Level, ...], info: ValidationInfo) -> tuple[Level, ...]:
+        """The student is filled in as in stage one; the levels above it come ready."""
         *upper, student = levels
         for level in upper:
             if level.train is not None and "train" in level.model_fields_set:
                 raise build_problem(
                     f"{level.name}: only the last level is trained in stage two; leave train out"
                 )
-        return (*(level.model_copy(update={"train": None}) for level in upper), student)
+        ready = (level.model_copy(update={"train": None}) for level in upper)
+        return (*ready, *super()._fill_in_train((student,), info))

@@ -25,7 +25,7 @@ from torch import Tensor
 
 DivergenceName = Literal["forward_kl", "reverse_kl", "jsd", "skew_kl"]
 
-_FLOOR = -1e30  # a logit whose probability is exactly 0 in float32, and whose differences stay finite
+FLOOR = -1e30  # a logit whose probability is exactly 0 in float32, and whose differences stay finite
 
 
 def cut_to_shared(teacher_logits: Tensor, student_logits: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:
@@ -175,17 +175,36 @@ def compute_divergence(
         raise ValueError(f"temperature must be > 0, not {temperature}")
     pair = [_scale(logits, temperature, mask) for logits in (teacher_logits, student_logits)]
     if top_k is not None:
-        pair = _merge_tail(pair, top_k)
+        pair = _keep_top(pair, top_k)
     log_p, log_q = (torch.log_softmax(scores, dim=-1) for scores in pair)
-    if beta is None and name in _PLAIN:
-        rows = _PLAIN[name](log_p, log_q)
-    elif beta is not None and name in _MIXED:
-        rows = _MIXED[name](log_p, log_q, beta)
-    elif name in get_args(DivergenceName):
-        raise ValueError(f"{name} " + ("needs a beta" if beta is None else "has no beta"))
-    else:
-        raise ValueError(f"no divergence {name!r}; there are: {', '.join(get_args(DivergenceName))}")
+    rows = compare_distributions(name, log_p, log_q, beta)
     return rows * temperature**2 if scale_by_temperature else rows
+
+
+def compare_distributions(
+    name: DivergenceName, log_p: Tensor, log_q: Tensor, beta: float | None = None
+) -> Tensor:
+    """D(p, q), without any factor; D is the function called `name`.
+
+    Args:
+        name: forward_kl, reverse_kl, jsd or skew_kl.
+        log_p: log-probabilities of the teacher, [N, V].
+        log_q: log-probabilities of the student, [N, V].
+        beta: share of the teacher in the mixture of jsd and skew_kl; None with the others.
+
+    Returns:
+        [N], >= 0.
+
+    Raises:
+        ValueError: on an unknown name, or a beta that is missing, has no meaning or lies outside its range.
+    """
+    if beta is None and name in _PLAIN:
+        return _PLAIN[name](log_p, log_q)
+    if beta is not None and name in _MIXED:
+        return _MIXED[name](log_p, log_q, beta)
+    if name in get_args(DivergenceName):
+        raise ValueError(f"{name} " + ("needs a beta" if beta is None else "has no beta"))
+    raise ValueError(f"no divergence {name!r}; there are: {', '.join(get_args(DivergenceName))}")
 
 
 def choice_logits(logits: Tensor, first: Tensor, letter_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -213,24 +232,36 @@ def _scale(logits: Tensor, temperature: float, mask: Tensor | None) -> Tensor:
     """
     # Dividing by 1 would only copy [N, V], forwards and backwards.
     scores = logits.float() if temperature == 1.0 else logits.float() / temperature
-    return scores if mask is None else torch.where(mask, scores, _FLOOR)
+    return scores if mask is None else torch.where(mask, scores, FLOOR)
 
 
-def _merge_tail(pair: list[Tensor], top_k: int) -> list[Tensor]:
-    """Scores of (teacher, student), [N, V] each -> [N, k + 1]: the teacher's k columns and the tail.
+def merge_tail(scores: Tensor, kept: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Keep some columns and merge all others into one with their whole mass.
 
     The tail is the logsumexp of the remaining scores: 1 - sum of the kept probabilities would be mere
-    rounding where the teacher is certain.
+    rounding where a model is certain.
+
+    Args:
+        scores: logits / T, [N, V].
+        kept: columns, [N, k].
+        mask: [N, k], False where an entry of `kept` repeats another of its row; None: none does.
+
+    Returns:
+        [N, k + 1], the tail last; hugely negative where the mask is False.
     """
+    tail = scores.scatter(-1, kept, FLOOR).logsumexp(-1, keepdim=True)
+    chosen = scores.gather(-1, kept)
+    return torch.cat([chosen if mask is None else torch.where(mask, chosen, FLOOR), tail], -1)
+
+
+def _keep_top(pair: list[Tensor], top_k: int) -> list[Tensor]:
+    """Scores of (teacher, student), [N, V] each -> [N, k + 1]: the teacher's k columns and the tail."""
     if top_k < 1:
         raise ValueError(f"top_k must be at least 1, not {top_k}")
     if top_k >= pair[0].shape[-1]:
         return pair
     kept = pair[0].topk(top_k, dim=-1).indices
-    return [
-        torch.cat([s.gather(-1, kept), s.scatter(-1, kept, _FLOOR).logsumexp(-1, keepdim=True)], -1)
-        for s in pair
-    ]
+    return [merge_tail(scores, kept) for scores in pair]
 
 
 def _mix(log_p: Tensor, log_q: Tensor, beta: float) -> Tensor:

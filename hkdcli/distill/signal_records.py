@@ -110,7 +110,8 @@ def join_signals(records: Sequence[SignalRecord], batch: Batch) -> TeacherSignal
 
 def cut_to_nothing(record: SignalRecord) -> dict[str, Tensor]:
     """A record of no example, which says what a signal of none looks like."""
-    return {name: tensor.narrow(_LAYOUTS[name].axis, 0, 0) for name, tensor in record.items()}
+    empty = {name: tensor.narrow(_LAYOUTS[name].axis, 0, 0) for name, tensor in record.items()}
+    return empty | {"choices": empty["choices"][:, :0]}
 
 
 def _list_tensors(signal: TeacherSignal) -> dict[str, Tensor]:
@@ -137,15 +138,12 @@ def _check_numbers(tensors: Mapping[str, Tensor], batch: Batch) -> None:
 
 def _check_alike(records: Sequence[SignalRecord], batch: Batch) -> None:
     """Refuse what would fail, or be silently wrong, further on."""
-    kinds = {_describe(record) for record in records}
-    answers = sum(_count_answers(record) or 0 for record in records)
-    if (
-        len(kinds) > 1
-        or None in kinds
-        or any(r["choices"].shape[1] > batch.letter_ids.shape[1] for r in records)
-    ):
+    most, kinds = batch.letter_ids.shape[1], {_describe(record) for record in records}
+    if len(kinds) > 1 or None in kinds or any(record["choices"].shape[1] > most for record in records):
         detail = "are not signals of one upper model"
-    elif _count_answers(records[0]) is not None and answers != len(batch.answer_targets):
+    elif (found := sum(len(record["log_truth"]) for record in records)) != len(batch.first):
+        detail = f"are {found}, and there are {len(batch.first)} examples"
+    elif (answers := _count_answers(records)) not in (None, len(batch.answer_targets)):
         detail = f"have {answers} answer tokens, and their examples {len(batch.answer_targets)}"
     else:
         return
@@ -173,6 +171,9 @@ def _describe(record: SignalRecord) -> tuple[object, ...] | None:
     return tuple(described)
 
 
-def _count_answers(record: SignalRecord) -> int | None:
-    """a; None where the record has nothing about single tokens."""
-    return next((t.shape[_LAYOUTS[n].axis] for n, t in record.items() if _LAYOUTS[n].per_answer), None)
+def _count_answers(records: Sequence[SignalRecord]) -> int | None:
+    """Answer positions of all records together; None where they say nothing about single tokens."""
+    for name, layout in _LAYOUTS.items():
+        if layout.per_answer and name in records[0]:
+            return sum(record[name].shape[layout.axis] for record in records)
+    return None

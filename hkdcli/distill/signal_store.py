@@ -82,7 +82,7 @@ class SignalStore:
                 hint = "Put the file back, or delete the folder: its signals are then computed again."
                 raise DataError(f"{folder}: holds signals, but no key.json that says whose", hint=hint)
             write_json(path, key)
-        if lines := render_differences(_read_key(path), key):
+        if lines := _compare_keys(path, key):
             raise UsageError(
                 "\n".join([f"{folder}: holds signals that are not those asked for; these differ", *lines]),
                 hint="Give another folder with refine.store, or delete this one.",
@@ -187,15 +187,16 @@ def _encode(record: StoredRecord) -> bytes:
     return data
 
 
-def _read_key(path: Path) -> dict[str, Any]:
+def _compare_keys(path: Path, key: Mapping[str, Any]) -> list[str]:
+    """What differs between the key on disk and this one, a line each."""
     hint = "Delete the folder: its signals are then computed again."
     try:
         with path.open("rb") as file:
-            key = json.loads(file.read(_MOST_KEY_BYTES))
+            stored = json.loads(file.read(_MOST_KEY_BYTES))
+        if not isinstance(stored, dict):
+            raise ValueError("it holds no JSON object")
+        return render_differences(stored, key)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is damaged: {ascii(str(error))[:200]}", hint=hint) from error
-    if not isinstance(key, dict):
-        raise DataError(f"{path}: is damaged: it holds no JSON object", hint=hint)
-    return key

@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 FILE_NAME = "teacher_check.json"
 
 
-def check_teacher(
-    stage: Stage[RunRecipe], level: TrainedLevel, loaded: LoadedModel, folder: Path
-) -> None:
+def check_teacher(stage: Stage[RunRecipe], level: TrainedLevel, loaded: LoadedModel, folder: Path) -> None:
     """Check a teacher, once: what was found is kept in a folder.
 
     Args:

@@ -1,4 +1,4 @@
-"""The upper models of stage two: where they are, how they read, what is asked of them; no weights are read."""
+"""The upper models of stage two: where they are, how they read, what they are asked; no weights are read."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hkdcli.data.chat import get_tokenizer
+from hkdcli.distill.assembly import build_source
 from hkdcli.distill.levels import Stage, TrainedLevel, get_start
+from hkdcli.distill.order import Draw
 from hkdcli.distill.reading import check_upper_models
 from hkdcli.distill.teacher_signal import SignalPlan
 from hkdcli.models.loading import load_processor, read_config
 from hkdcli.models.locating import ModelParts, locate_model
 from hkdcli.models.states import StatePlan, match_layers
+from hkdcli.models.views import find_views
 from hkdcli.recipe_refine import Response
 
 if TYPE_CHECKING:
@@ -58,11 +61,16 @@ class _Reader:
     level: TrainedLevel
     parts: ModelParts
     processor: Any
-    text: Any  # configuration of the language model
+    config: Any
 
     @property
     def source(self) -> str:
         return self.parts.source
+
+    @property
+    def text(self) -> Any:
+        """Configuration of the language model."""
+        return self.config.get_text_config()
 
 
 def plan_coupling(stage: Stage[RefineRecipe]) -> Coupling:
@@ -114,14 +122,15 @@ def plan_coupling(stage: Stage[RefineRecipe]) -> Coupling:
 
 def _read(level: TrainedLevel) -> _Reader:
     parts = locate_model(level.model, adapter=level.adapter)
-    text = read_config(parts.folder).get_text_config()
-    return _Reader(level, parts, load_processor(parts.processor), text)
+    return _Reader(level, parts, load_processor(parts.processor), read_config(parts.folder))
 
 
 def _match(
     stage: Stage[RefineRecipe], student: _Reader, readers: Sequence[_Reader]
 ) -> tuple[StatePlan, StatePlan]:
     """Which states of the student meet which of the first upper model."""
+    for reader in (student, readers[0]):  # whether it is known where they see the picture, said in time
+        find_views(reader.config, build_source(stage, reader).load([Draw(0, 0)]).model_inputs)
     wanted = stage.recipe.refine.states
     depths = student.text.num_hidden_layers, readers[0].text.num_hidden_layers
     own, theirs = match_layers(wanted.layer_map, wanted.layers, *depths)

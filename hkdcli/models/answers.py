@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hkdcli.data.batches import Batch, move_inputs
 from hkdcli.errors import ModelError
 from hkdcli.models import families
-from hkdcli.models.states import States
+from hkdcli.models.states import StatePlan, States, capture_layers, take_states
 
 # Rows of logits at once in scoring: 128 x 152,064 in float32 is 78 MB.
 _HEAD_ROWS = 128
@@ -50,11 +50,15 @@ class AnswerModel(nn.Module):
 
     A vision tower without trainable parameters builds no graph: pixels ask for no gradient either. Its
     dropout and batch statistics stay frozen too, see `train`.
+
+    Args:
+        model: an image-text-to-text model.
+        states: which hidden states to give with the logits; None: none.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, states: StatePlan | None = None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.states = model, states
 
     def forward(self, batch: Batch) -> AnswerLogits:
         """Run the backbone on the whole batch and the head on its answer positions.
@@ -68,8 +72,11 @@ class AnswerModel(nn.Module):
         # Pixels come in float32; a model that is held in bfloat16 takes no others than its own.
         dtype = families.unwrap(self.model).get_input_embeddings().weight.dtype
         inputs = move_inputs(batch.model_inputs, batch.first.device, dtype)
-        hidden = compute_hidden_states(self.model, inputs)
-        return AnswerLogits(compute_logits(self.model, hidden[batch.answer_rows, batch.answer_columns]))
+        with capture_layers(self.model, self.states.layers if self.states else ()) as outputs:
+            hidden = compute_hidden_states(self.model, inputs)
+        states = None if self.states is None else take_states(self.model, outputs, batch, self.states.grid)
+        logits = compute_logits(self.model, hidden[batch.answer_rows, batch.answer_columns])
+        return AnswerLogits(logits, states=states)
 
     def train(self, mode: bool = True) -> AnswerModel:
         """Set training mode, except for modules none of whose parameters is trained.

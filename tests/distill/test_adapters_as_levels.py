@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import save_tiny_llava, save_tiny_qwen
 
-from hkdcli.engine import distill_online, plan_distill_online
+from hkdcli.engine import distill_online, plan_distillation
 from hkdcli.errors import ModelError, UsageError
 from hkdcli.models.adapters import attach_lora, save_adapter
 from hkdcli.models.loading import load_model
@@ -83,7 +83,7 @@ def test_an_adapter_that_is_to_be_trained_in_full_is_refused_before_the_first_st
 
 
 def test_a_model_that_is_named_as_adapter_is_refused_by_a_dry_run_too(tmp_path, whole):
-    for start in (distill_online, lambda *given, **_: plan_distill_online(*given)):
+    for start in (distill_online, lambda *given, **_: plan_distillation("distill-online", *given)):
         with pytest.raises(ModelError, match="is no adapter") as error:
             run(tmp_path, whole, whole, f"pyramid.top.adapter={whole}", start=start)
         assert "name them as the level's model" in error.value.hint

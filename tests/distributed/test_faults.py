@@ -82,7 +82,7 @@ def test_a_launcher_tells_of_a_process_that_nobody_else_could_miss(
     monkeypatch.setattr(
         "hkdcli.cli.launch", lambda command, count: launch([sys.executable, "-c", code], count)
     )
-    monkeypatch.setattr("hkdcli.recipe_file.read_recipe", lambda path, overrides: None)
+    monkeypatch.setattr("hkdcli.recipe_file.read_recipe", lambda path, kind, overrides: None)
     assert main(["distill-online", "recipe.yaml", "--nproc", "2"]) == 4
     check_one_error(capfd.readouterr().err, "process 0 by SIGKILL, process 1 by SIGKILL", "hint: ")
 

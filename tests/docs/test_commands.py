@@ -16,7 +16,8 @@ from typer.main import get_command
 
 from hkdcli.__main__ import main
 from hkdcli.cli import app
-from hkdcli.recipe_file import read_recipe
+from hkdcli.recipe import Recipe
+from hkdcli.recipe_file import KINDS, read_recipe
 
 COMMANDS = list_commands()
 RECORDS = 2
@@ -35,7 +36,7 @@ def workplace(tiny_llava: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     (folder / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     run = folder / "runs" / "quickstart"
     (run / "levels" / "1-medium").mkdir(parents=True)
-    recipe = read_recipe(ROOT / "recipes" / "quickstart.yaml").model_dump(mode="json")
+    recipe = read_recipe(ROOT / "recipes" / "quickstart.yaml", Recipe).model_dump(mode="json")
     (run / "manifest.json").write_text(json.dumps({"recipe": recipe}))
     for place in ("student", "levels/1-medium/model"):
         (run / place).symlink_to(tiny_llava)
@@ -83,7 +84,7 @@ def check_plain(words: Sequence[str], folder: Path) -> None:
 def check_distill(words: Sequence[str], folder: Path) -> None:
     """The recipe with its changes is read; where its data is at hand, a dry run goes over that too."""
     options = parse(words)
-    recipe = read_recipe(options["recipe"], options["overrides"] or [])
+    recipe = read_recipe(options["recipe"], KINDS[words[1]], options["overrides"] or [])
     splits = {name: split for name in ("train", "dev", "test") if (split := getattr(recipe.data, name))}
     if all(split.file is None or Path(split.file).exists() for split in splits.values()):
         few = [f"data.{name}.scenes.size=8" for name, split in splits.items() if split.scenes]
@@ -145,6 +146,7 @@ def check_script(words: Sequence[str], folder: Path) -> None:
 
 CHECKS: dict[str, Check] = {
     "distill-online": check_distill,
+    "distill-refine": check_distill,
     "infer": check_infer,
     "evaluate": check_evaluate,
     "schema": check_plain,
@@ -195,7 +197,7 @@ def test_there_are_commands() -> None:
 
 def test_every_recipe_says_how_to_run_it() -> None:
     """And so is read by a test, with its data where it is drawn."""
-    run = {command.words[2] for command in COMMANDS if command.words[1] == "distill-online"}
+    run = {command.words[2] for command in COMMANDS if command.words[1] in KINDS}
     assert {str(recipe.relative_to(ROOT)) for recipe in RECIPES} <= run
 
 

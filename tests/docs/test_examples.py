@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from hkdcli.data.examples import read_examples
+from hkdcli.recipe import Recipe
 from hkdcli.recipe_file import read_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -30,4 +31,4 @@ def test_every_recipe_in_a_page_is_valid(tmp_path: Path) -> None:
     for block in blocks:
         path = tmp_path / "recipe.yaml"
         path.write_text(block)
-        assert read_recipe(path).name == yaml.safe_load(block)["name"]
+        assert read_recipe(path, Recipe).name == yaml.safe_load(block)["name"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from hkdcli.errors import RecipeError
-from hkdcli.recipe import Recipe
-from hkdcli.recipe_file import build_recipe
+from hkdcli.recipe import Recipe, RunRecipe
+from hkdcli.recipe_file import KINDS, build_recipe
+from hkdcli.recipe_refine import RefineRecipe
 
 TEXT = """
 name: tiny
@@ -22,18 +24,31 @@ train: {max_steps: 10, learning_rate: 1e-5}
 """
 
 
+REFINE_TEXT = TEXT.replace(", train: null", "")
+
+
 def build(*overrides: str, text: str = TEXT) -> Recipe:
-    return build_recipe(text, overrides)
+    return build_recipe(text, Recipe, overrides)
 
 
-def problems(*overrides: str, text: str = TEXT) -> dict[str, str]:
+def build_refine(*overrides: str, text: str = REFINE_TEXT) -> RefineRecipe:
+    return build_recipe(text, RefineRecipe, overrides)
+
+
+def find_kind(path: Path) -> type[RunRecipe]:
+    """What a shipped recipe is to the command that its header names."""
+    (command,) = {name for name in KINDS if f"# Run it: hkd {name} " in path.read_text("utf-8")}
+    return KINDS[command]
+
+
+def problems(*overrides: str, text: str = TEXT, kind: type[RunRecipe] = Recipe) -> dict[str, str]:
     """The problems by key; an override is the easiest way to put something wrong into a recipe."""
     with pytest.raises(RecipeError) as caught:
-        build_recipe(text, overrides)
+        build_recipe(text, kind, overrides)
     return {problem.key: problem.detail for problem in caught.value.problems}
 
 
 def message(text: str, overrides: Sequence[str] = (), source: str = "recipe") -> str:
     with pytest.raises(RecipeError) as caught:
-        build_recipe(text, overrides, source=source)
+        build_recipe(text, Recipe, overrides, source=source)
     return str(caught.value)

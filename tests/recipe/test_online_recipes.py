@@ -10,7 +10,8 @@ from tiny_families import FAMILIES
 from tiny_models import save_tiny_qwen
 
 from hkdcli.__main__ import main
-from hkdcli.engine import distill_online, plan_distill_online
+from hkdcli.engine import distill_online, plan_distillation
+from hkdcli.recipe import Recipe
 from hkdcli.recipe_file import read_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +48,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build_overrides(path: Path, folder: Path) -> list[str]:
     """Each level's model becomes a tiny one of its family; short trainings."""
     save, overrides = STAND_INS[path.stem], list(FEW)
-    for place, level in enumerate(read_recipe(path).pyramid):
+    for place, level in enumerate(read_recipe(path, Recipe).pyramid):
         own = folder / level.name
         if not own.exists():
             save(own)
@@ -72,7 +73,7 @@ def test_a_recipe_says_what_it_is_what_it_needs_and_how_to_run_it(path: Path) ->
         f"# Run it: hkd distill-online recipes/online/{path.name}",
     ):
         assert wanted in header
-    assert read_recipe(path).name == path.stem
+    assert read_recipe(path, Recipe).name == path.stem
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -81,7 +82,7 @@ def test_a_recipe_runs_with_tiny_models_of_its_families(
 ) -> None:
     monkeypatch.chdir(workplace)
     overrides = build_overrides(path, tmp_path)
-    levels = plan_distill_online(path, overrides).document["pyramid"]
+    levels = plan_distillation("distill-online", path, overrides).document["pyramid"]
     assert all(level["weights"].endswith("MiB") for level in levels)
     outcome = distill_online(path, overrides, out=tmp_path / "run")
     assert len(outcome.document["scores"]) == len(levels) + 1

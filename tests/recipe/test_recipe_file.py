@@ -9,12 +9,20 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recipe_texts import TEXT, build, message, problems
+from recipe_texts import TEXT, build, build_refine, find_kind, message, problems
 
 from hkdcli.errors import HkdError, RecipeError, UsageError
-from hkdcli.recipe import Recipe
+from hkdcli.recipe import Recipe, RunRecipe
 from hkdcli.recipe_blocks import Lora, LoraTuning, Train
-from hkdcli.recipe_file import build_recipe, build_schema, iterate_fields, read_recipe, render_recipe
+from hkdcli.recipe_file import (
+    KINDS,
+    build_recipe,
+    build_schema,
+    iterate_fields,
+    read_recipe,
+    render_recipe,
+)
+from hkdcli.recipe_refine import RefineRecipe
 
 FILES = (Path(__file__).parents[2] / "recipes").rglob("*.yaml")
 RECIPES = sorted(path for path in FILES if path.parent.name != "accelerate")
@@ -22,7 +30,7 @@ RECIPES = sorted(path for path in FILES if path.parent.name != "accelerate")
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid(path: Path) -> None:
-    assert read_recipe(path).name.endswith(path.stem)
+    assert read_recipe(path, find_kind(path)).name.endswith(path.stem)
 
 
 def test_problems_come_all_at_once_in_the_layout_of_the_house() -> None:
@@ -182,12 +190,12 @@ def test_c10_a_recipe_that_is_no_file(tmp_path: Path) -> None:
     }
     for name, text in said.items():
         with pytest.raises(UsageError, match=text):
-            read_recipe(tmp_path / name)
+            read_recipe(tmp_path / name, Recipe)
 
 
 def test_a_recipe_file_may_have_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_bytes(TEXT.encode("utf-8-sig"))
-    assert read_recipe(tmp_path / "r.yaml") == build()
+    assert read_recipe(tmp_path / "r.yaml", Recipe) == build()
 
 
 @pytest.mark.parametrize(
@@ -195,7 +203,13 @@ def test_a_recipe_file_may_have_a_byte_order_mark(tmp_path: Path) -> None:
 )
 def test_the_resolved_recipe_reads_back_equal(overrides: list[str]) -> None:
     recipe = build(*overrides)
-    assert build_recipe(render_recipe(recipe)) == recipe
+    assert build_recipe(render_recipe(recipe), Recipe) == recipe
+
+
+@pytest.mark.parametrize("overrides", [[], ["refine.response=null"], ["refine.feature.weight=0.5"]])
+def test_the_resolved_recipe_of_stage_two_reads_back_equal(overrides: list[str]) -> None:
+    recipe = build_refine(*overrides)
+    assert build_recipe(render_recipe(recipe), RefineRecipe) == recipe
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40))
@@ -203,22 +217,26 @@ def test_any_text_survives_the_way_to_yaml_and_back(text: str) -> None:
     recipe = build()
     level = recipe.pyramid[0].model_copy(update={"model": text})
     recipe = recipe.model_copy(update={"pyramid": (level, recipe.pyramid[1])})
-    assert build_recipe(render_recipe(recipe)) == recipe
+    assert build_recipe(render_recipe(recipe), Recipe) == recipe
 
 
 def test_the_resolved_recipe_explains_every_field() -> None:
-    shown = render_recipe(build("pyramid.small.tuning={lora: {}}", "distill.lambda.start=1"))
-    for key, field in iterate_fields():
-        assert f"# {field['description']}" in shown, key
+    lora = "pyramid.small.tuning={lora: {}}"
+    for recipe in (build(lora, "distill.lambda.start=1"), build_refine(lora)):
+        shown = render_recipe(recipe)
+        for key, field in iterate_fields(type(recipe)):
+            assert f"# {field['description']}" in shown, key
 
 
-def test_every_field_is_described_in_a_sentence() -> None:
-    for key, field in iterate_fields():
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_every_field_is_described_in_a_sentence(kind: type[RunRecipe]) -> None:
+    for key, field in iterate_fields(kind):
         assert field["description"].endswith("."), key
 
 
-def test_the_schema_is_json_and_refuses_unknown_keys() -> None:
-    document = json.loads(json.dumps(build_schema(), allow_nan=False))
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_the_schema_is_json_and_refuses_unknown_keys(kind: type[RunRecipe]) -> None:
+    document = json.loads(json.dumps(build_schema(kind), allow_nan=False))
     assert document["additionalProperties"] is False
     assert all(part["additionalProperties"] is False for part in document["$defs"].values())
 
@@ -229,7 +247,7 @@ def test_a_recipe_cannot_be_changed() -> None:
 
 
 KEYS = st.sampled_from(
-    [key.replace("[]", "[0]") for key, _ in iterate_fields()] + ["a", "pyramid.small", "x[3]"]
+    [key.replace("[]", "[0]") for key, _ in iterate_fields(Recipe)] + ["a", "pyramid.small", "x[3]"]
 )
 VALUES = st.one_of(
     st.text(max_size=20), st.sampled_from(["null", "{}", "[]", "1e-5", "*a", "!x", "{a: {b: 1}}"])
@@ -243,7 +261,7 @@ VALUES = st.one_of(
 def test_only_our_errors_escape_the_reader(text: str, overrides: list[str]) -> None:
     for source in (text, TEXT, TEXT + text):
         try:
-            assert isinstance(build_recipe(source, overrides), Recipe)
+            assert isinstance(build_recipe(source, Recipe, overrides), Recipe)
         except HkdError as error:
             assert isinstance(error, RecipeError)
 
@@ -262,4 +280,4 @@ TREES = st.recursive(
 @given(TREES)
 def test_any_tree_is_a_recipe_or_a_recipe_error(tree: object) -> None:
     with pytest.raises(RecipeError):
-        build_recipe(json.dumps(tree))
+        build_recipe(json.dumps(tree), Recipe)
