@@ -167,14 +167,22 @@ def save_idefics3(folder: Path, *, seed: int = 0, split: bool = False) -> Path:
     return _save_idefics(folder, *classes, "Idefics3ImageProcessorPil", seed=seed, split=split)
 
 
-def save_smolvlm(folder: Path, *, seed: int = 0, split: bool = False) -> Path:
+def save_smolvlm(folder: Path, *, seed: int = 0, split: bool = False, **text: int) -> Path:
     prepare_processor_class("SmolVLMProcessor")
     classes = (SmolVLMConfig, SmolVLMProcessor, SmolVLMForConditionalGeneration)
-    return _save_idefics(folder, *classes, "SmolVLMImageProcessorPil", seed=seed, split=split)
+    return _save_idefics(folder, *classes, "SmolVLMImageProcessorPil", seed=seed, split=split, text=text)
 
 
 def _save_idefics(
-    folder: Path, config: Any, processor: Any, model: Any, images: str, *, seed: int, split: bool
+    folder: Path,
+    config: Any,
+    processor: Any,
+    model: Any,
+    images: str,
+    *,
+    seed: int,
+    split: bool,
+    text: dict[str, int] | None = None,
 ) -> Path:
     special = {
         "image_token": "<image>",
@@ -190,7 +198,7 @@ def _save_idefics(
         do_image_splitting=split,
     )
     config = config(
-        text_config=LlamaConfig(**TEXT, pad_token_id=tokenizer.pad_token_id),
+        text_config=LlamaConfig(**{**TEXT, **(text or {})}, pad_token_id=tokenizer.pad_token_id),
         vision_config=VISION,
         image_token_id=tokenizer.image_token_id,
         scale_factor=2,

@@ -66,7 +66,15 @@ def train_tokenizer(special: dict[str, str], **options: Any) -> PreTrainedTokeni
     )
 
 
-def save_tiny_qwen(folder: Path, *, seed: int = 0, hidden_size: int = 32, vocab_size: int = 448) -> Path:
+def save_tiny_qwen(
+    folder: Path,
+    *,
+    seed: int = 0,
+    hidden_size: int = 32,
+    layers: int = 2,
+    vocab_size: int = 448,
+    max_pixels: int = 48 * 48,
+) -> Path:
     """A Qwen2.5-VL of about 60k parameters whose vocabulary is padded, as the real ones are."""
     special = {
         "image_token": "<|image_pad|>",
@@ -77,7 +85,7 @@ def save_tiny_qwen(folder: Path, *, seed: int = 0, hidden_size: int = 32, vocab_
     }
     tokenizer = train_tokenizer(special, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     image_processor = build_image_processor(
-        "Qwen2VLImageProcessorPil", patch_size=4, merge_size=2, min_pixels=8 * 8, max_pixels=48 * 48
+        "Qwen2VLImageProcessorPil", patch_size=4, merge_size=2, min_pixels=8 * 8, max_pixels=max_pixels
     )
     processor = Qwen2_5_VLProcessor(image_processor, tokenizer, chat_template=QWEN_TEMPLATE)
     ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in special.items()}
@@ -85,7 +93,7 @@ def save_tiny_qwen(folder: Path, *, seed: int = 0, hidden_size: int = 32, vocab_
         text_config={
             "hidden_size": hidden_size,
             "intermediate_size": 2 * hidden_size,
-            "num_hidden_layers": 2,
+            "num_hidden_layers": layers,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "vocab_size": vocab_size,

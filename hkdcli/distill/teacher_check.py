@@ -34,7 +34,7 @@ def check_teacher(stage: Stage[RunRecipe], level: TrainedLevel, loaded: LoadedMo
     """Check a teacher, once: what was found is kept in a folder.
 
     Args:
-        stage: the run; `distill.teacher_check` of its recipe says how much to ask and what failing does.
+        stage: the run; `teacher_check` of its recipe says how much to ask and what failing does.
         level: the teacher.
         loaded: the same, ready to answer.
         folder: where what was found is kept: its own in the run, or that of its stored signals.
@@ -60,7 +60,7 @@ def check_teacher(stage: Stage[RunRecipe], level: TrainedLevel, loaded: LoadedMo
     if settings.on_fail == "stop":
         raise GateError(
             message,
-            hint="Choose or tune another teacher; distill.teacher_check.on_fail=warn goes on all the same.",
+            hint="Choose or tune another teacher; teacher_check: {on_fail: warn} goes on all the same.",
         )
     stage.reporter.warn(message)
 
