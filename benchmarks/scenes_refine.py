@@ -3,9 +3,10 @@
     python benchmarks/scenes_refine.py --out runs/scenes-refine --json benchmarks/scenes_refine.json
 
 Each seed draws its own training records and order, and trains one student by stage one; every arm of stage
-two starts from it. `online, as long` is stage one alone with as many steps as both stages together. Every arm
-ends with the weights of its best evaluation on the same dev records; the test records are looked at once, at
-the end. The arms of a seed share one store of signals. A run that was interrupted goes on where it stopped.
+two starts from it. `online, again` goes on from the same student by stage one, with the steps and the learning
+rate of stage two; `online, as long` is stage one alone, from the start, with the steps of both. Every arm ends
+with the weights of its best evaluation on the same dev records; the test records are looked at once, at the end.
+The arms of a seed share a store of signals. A run that was interrupted goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -56,24 +57,22 @@ def main() -> None:
 def run_seed(seed: int, overrides: Sequence[str], out: Path) -> dict[str, Mapping[str, Any]]:
     """Train and score every arm of a seed; returns the scores of the student by arm."""
     base, drawn = out / f"{seed}-online", (f"seed={seed}", f"data.train.scenes.seed={seed}")
-    longer = _count_steps(overrides)
+    one, two = read_recipe(ONLINE, Recipe).train, read_recipe(REFINE, RefineRecipe, overrides).train
+    again = (f"pyramid.small.model={base}", f"train.max_steps={two.max_steps}")
+    again += (f"train.learning_rate={two.learning_rate}",)
+    longer = (f"train.max_steps={one.max_steps + two.max_steps}",)
     scores = {
         "online": _run(distill_online, ONLINE, drawn, base),
-        "online, as long": _run(
-            distill_online, ONLINE, (*drawn, f"train.max_steps={longer}"), out / f"{seed}-online-as-long"
-        ),
+        "online, again": _run(distill_online, ONLINE, (*drawn, *again), out / f"{seed}-online-again"),
+        "online, as long": _run(distill_online, ONLINE, (*drawn, *longer), out / f"{seed}-online-as-long"),
     }
     for arm, changes in ARMS.items():
-        start = (f"pyramid.small.model={base}", f"refine.store={out / f'{seed}-signals'}")
+        # Without a response less is stored of each answer, so that arm has a store of its own.
+        store = out / f"{seed}-signals{'-of-states' if arm == 'without response' else ''}"
+        start = (f"pyramid.small.model={base}", f"refine.store={store}")
         given = (*drawn, *start, *changes, *overrides)
         scores[arm] = _run(distill_refine, REFINE, given, out / f"{seed}-{arm.replace(' ', '-')}")
     return scores
-
-
-def _count_steps(overrides: Sequence[str]) -> int:
-    """Steps of both stages together."""
-    refine = read_recipe(REFINE, RefineRecipe, overrides)
-    return read_recipe(ONLINE, Recipe).train.max_steps + refine.train.max_steps
 
 
 def _run(

@@ -120,8 +120,8 @@ def _refine(stage: Stage[RefineRecipe], coupling: Coupling, start: TrainedLevel)
     )
     train(
         AnswerModel(student.model, coupling.states),
-        _build_signals(stage, coupling, student, source),
-        _build_objective(stage, coupling).to(stage.runtime.device),
+        build_teaching(stage, coupling, student, source),
+        build_objective(stage, coupling),
         source,
         settings,
         run.level(stage.base, level.name),
@@ -135,8 +135,8 @@ def _refine(stage: Stage[RefineRecipe], coupling: Coupling, start: TrainedLevel)
     publish_level(stage.get_folder(stage.base), student, level)
 
 
-def _build_objective(stage: Stage[RefineRecipe], coupling: Coupling) -> RefineObjective:
-    """The loss, with projections that are the same for the same seed."""
+def build_objective(stage: Stage[RefineRecipe], coupling: Coupling) -> RefineObjective:
+    """Build the loss as the recipe has it, on the run's device; projections follow from the run's seed."""
     refine, states = stage.recipe.refine, coupling.states
     parts: dict[PartName, float | None] = {}
     for name in get_args(PartName):
@@ -153,16 +153,23 @@ def _build_objective(stage: Stage[RefineRecipe], coupling: Coupling) -> RefineOb
         widths=coupling.widths,
         layers=len(states.layers) if states else 1,
         cells=states.cells if states else 1,
-    )
+    ).to(stage.runtime.device)
 
 
-# Signals
-
-
-def _build_signals(
+def build_teaching(
     stage: Stage[RefineRecipe], coupling: Coupling, student: LoadedModel, source: DatasetSource
 ) -> Signals[TeacherSignal]:
-    """What the upper models say: read from the store, or asked beside the student."""
+    """Open what the upper models say: read from stores that are full, or asked beside the student.
+
+    Args:
+        stage: the run.
+        coupling: who teaches.
+        student: reads records in its own way; upper models that do likewise share its batches.
+        source: of the student's batches.
+
+    Returns:
+        One TeacherSignal per upper model and micro-batch.
+    """
     if stage.recipe.refine.signals == "stored":
         return StoredSignals([_open_store(stage, upper) for upper in coupling.uppers], source)
     reading, uppers = compute_prompt_hash(student.processor), []
@@ -171,6 +178,9 @@ def _build_signals(
         folder = stage.run.path / "levels" / f"{place}-{upper.level.name}"
         uppers.append(_load_upper(stage, upper, folder, own))
     return LiveSignals(uppers)
+
+
+# Signals
 
 
 def _store_missing(

@@ -29,9 +29,16 @@ from hkdcli.data.batches import Batch
 from hkdcli.distill.losses import FLOOR, DivergenceName, choice_logits, compare_distributions, cross_entropy
 from hkdcli.distill.objective import LossPart, LossParts
 from hkdcli.distill.teacher_signal import TeacherSignal, find_examples
-from hkdcli.distill.ternary import compare_features, compare_relations, couple, mix_log_probs, pair_answers
+from hkdcli.distill.ternary import (
+    compare_features,
+    compare_relations,
+    couple,
+    join_tokens,
+    lay_out,
+    mix_log_probs,
+    pair_answers,
+)
 from hkdcli.models.answers import AnswerLogits
-from hkdcli.models.states import States
 
 PartName = Literal["response", "feature", "relation"]
 
@@ -130,12 +137,8 @@ class RefineObjective(nn.Module):
         parts = {"cross_entropy": LossPart(reference, "token", 1.0)}
         if "response" in self.parts:
             parts |= self._respond(student, teachers, batch, belief)
-        if "feature" in self.parts:
-            total = self._compare_features(*_get_states(student, teachers), belief)
-            parts["feature"] = LossPart(total, "state", self._weigh("feature"))
-        if "relation" in self.parts:
-            rows = compare_relations(*_get_states(student, teachers), belief.examples)
-            parts["relation"] = LossPart((rows * belief.followed).sum(), "example", self._weigh("relation"))
+        if "feature" in self.parts or "relation" in self.parts:
+            parts |= self._compare_states(student, teachers, belief)
         return LossParts(parts | self._tell_weights(len(batch.first)) | self._tell_belief(belief))
 
     def _believe(self, teachers: Sequence[TeacherSignal], batch: Batch) -> _Belief:
@@ -207,12 +210,21 @@ class RefineObjective(nn.Module):
         rows = compare_distributions(self.response.divergence, log_p, log_q, self.response.beta)
         return rows * self.response.temperature**2 if self.response.scale_by_temperature else rows
 
-    def _compare_features(self, own: States, theirs: States, belief: _Belief) -> Tensor:
-        """Sum over answer tokens and cells."""
-        answer = torch.einsum("mah,mhw->maw", own.answer.float(), self.projections)
-        image = torch.einsum("mech,mhw->mecw", own.image.float(), self.projections)
-        of_answer = compare_features(answer, theirs.answer) * belief.followed[belief.examples]
-        return of_answer.sum() + (compare_features(image, theirs.image) * belief.followed[:, None]).sum()
+    def _compare_states(
+        self, student: AnswerLogits, teachers: Sequence[TeacherSignal], belief: _Belief
+    ) -> dict[str, LossPart]:
+        """Feature and relation, student against the first upper model."""
+        if student.states is None or teachers[0].states is None:
+            raise ValueError("features and relations need states of the student and the first upper model")
+        own, theirs = join_tokens(student.states), join_tokens(teachers[0].states)
+        layout, parts = lay_out(belief.examples, len(belief.followed), self.cells), {}
+        if "feature" in self.parts:
+            rows = compare_features(own, theirs, self.projections) * belief.followed[layout.examples]
+            parts["feature"] = LossPart(rows.sum(), "state", self._weigh("feature"))
+        if "relation" in self.parts:
+            rows = compare_relations(own, theirs, layout) * belief.followed
+            parts["relation"] = LossPart(rows.sum(), "example", self._weigh("relation"))
+        return parts
 
 
 def build_projections(layers: int, width: int, wanted: int) -> Tensor:
@@ -229,11 +241,3 @@ def build_projections(layers: int, width: int, wanted: int) -> Tensor:
     if width == wanted:
         return torch.eye(width).repeat(layers, 1, 1)
     return torch.stack([nn.init.orthogonal_(torch.empty(width, wanted)) for _ in range(layers)])
-
-
-def _get_states(student: AnswerLogits, teachers: Sequence[TeacherSignal]) -> tuple[States, States]:
-    """Those of the student and of the first upper model."""
-    own, theirs = student.states, teachers[0].states
-    if own is None or theirs is None:
-        raise ValueError("features and relations need hidden states of the student and the first upper model")
-    return own, theirs

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from torch import Tensor
+from numpy.typing import NDArray
 
 from hkdcli.data.batches import Batch
 from hkdcli.data.images import ImageError
@@ -144,7 +145,7 @@ class _Build:
                 records.append(StoredRecord(key, batch.ids[row], part))
         return records
 
-    def _ask_in_parts(self, batch: Batch, draws: Sequence[Draw]) -> list[dict[str, Tensor]]:
+    def _ask_in_parts(self, batch: Batch, draws: Sequence[Draw]) -> list[dict[str, NDArray[Any]]]:
         try:
             return split_signal(self.ask(batch, draws), batch)
         except (RuntimeError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""TeacherSignal <-> one record of plain tensors per example, without loss.
+"""TeacherSignal <-> one record of plain arrays per example, without loss.
 
 Dimension letters, beyond those of `teacher_signal`:
     a  answer positions of one example
@@ -6,6 +6,7 @@ Dimension letters, beyond those of `teacher_signal`:
 
 A record holds `log_truth` [1] and `choices` [1, c], and where its signal has them `logits` [a, V] or [a, k],
 `tokens` [a, k] (int32), `log_sum_exp` [a], `states.answer` [M, a, H] and `states.image` [M, 1, C, H].
+They are numpy's arrays: a step reads hundreds of them, and makes tensors of what it has joined alone.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hkdcli.data.batches import Batch
@@ -23,12 +26,12 @@ from hkdcli.distill.teacher_signal import TeacherSignal
 from hkdcli.errors import DataError, ModelError
 from hkdcli.models.states import States
 
-SignalRecord = Mapping[str, Tensor]
+SignalRecord = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How a tensor of a record lies: its dimensions, which of them counts, and what it counts."""
+    """How an array of a record lies: its dimensions, which of them counts, and what it counts."""
 
     dimensions: int
     axis: int = 0
@@ -54,7 +57,7 @@ def list_learned_rows(batch: Batch) -> list[int]:
     return rows
 
 
-def split_signal(signal: TeacherSignal, batch: Batch) -> list[dict[str, Tensor]]:
+def split_signal(signal: TeacherSignal, batch: Batch) -> list[dict[str, NDArray[Any]]]:
     """Cut a signal into records.
 
     Args:
@@ -62,22 +65,19 @@ def split_signal(signal: TeacherSignal, batch: Batch) -> list[dict[str, Tensor]]
         batch: what the upper model was asked, on any device.
 
     Returns:
-        One record for each example that is learned from, on the CPU, contiguous. A signal with NaN, which
-        must never be stored, is a ModelError.
+        One record for each example that is learned from, contiguous. A signal with NaN, which must never be
+        stored, is a ModelError.
     """
-    tensors = {name: tensor.detach().cpu() for name, tensor in _list_tensors(signal).items()}
-    _check_numbers(tensors, batch)
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in _list_tensors(signal).items()}
+    _check_numbers(arrays, batch)
     borders = [*batch.first.tolist(), len(batch.answer_targets)]
     choices = (batch.letter_ids >= 0).sum(-1).tolist()
     records = []
     for place, (start, stop) in enumerate(pairwise(borders)):
-        spans = {True: (start, stop - start), False: (place, 1)}
-        record = {
-            name: tensor.narrow(_LAYOUTS[name].axis, *spans[_LAYOUTS[name].per_answer])
-            for name, tensor in tensors.items()
-        }
+        spans = {True: slice(start, stop), False: slice(place, place + 1)}
+        record = {name: _cut(name, array, spans[_LAYOUTS[name].per_answer]) for name, array in arrays.items()}
         record["choices"] = record["choices"][:, : choices[place]]
-        records.append({name: tensor.contiguous() for name, tensor in record.items()})
+        records.append({name: np.ascontiguousarray(array) for name, array in record.items()})
     return records
 
 
@@ -98,9 +98,8 @@ def join_signals(records: Sequence[SignalRecord], batch: Batch) -> TeacherSignal
     joined = {}
     for name in records[0]:
         parts = [record[name] for record in records]
-        if name == "choices":
-            parts = [F.pad(part, (0, most - part.shape[1])) for part in parts]
-        whole = torch.cat(parts, _LAYOUTS[name].axis).to(device)
+        array = _stack(parts, most) if name == "choices" else np.concatenate(parts, _LAYOUTS[name].axis)
+        whole = torch.from_numpy(array).to(device)
         joined[name] = whole.long() if name == "tokens" else whole
     states = None
     if "states.answer" in joined:
@@ -108,10 +107,23 @@ def join_signals(records: Sequence[SignalRecord], batch: Batch) -> TeacherSignal
     return TeacherSignal(**joined, states=states)
 
 
-def cut_to_nothing(record: SignalRecord) -> dict[str, Tensor]:
+def cut_to_nothing(record: SignalRecord) -> dict[str, NDArray[Any]]:
     """A record of no example, which says what a signal of none looks like."""
-    empty = {name: tensor.narrow(_LAYOUTS[name].axis, 0, 0) for name, tensor in record.items()}
+    empty = {name: _cut(name, array, slice(0)) for name, array in record.items()}
     return empty | {"choices": empty["choices"][:, :0]}
+
+
+def _cut(name: str, array: NDArray[Any], span: slice) -> NDArray[Any]:
+    """A span of what the array counts."""
+    return array[:, span] if _LAYOUTS[name].axis else array[span]
+
+
+def _stack(choices: Sequence[NDArray[Any]], most: int) -> NDArray[Any]:
+    """Rows [., c] of different lengths below each other, filled up with 0."""
+    rows = np.zeros((sum(map(len, choices)), most), choices[0].dtype)
+    for place, row in enumerate(row for part in choices for row in part):
+        rows[place, : len(row)] = row
+    return rows
 
 
 def _list_tensors(signal: TeacherSignal) -> dict[str, Tensor]:
@@ -127,8 +139,8 @@ def _list_tensors(signal: TeacherSignal) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
-def _check_numbers(tensors: Mapping[str, Tensor], batch: Batch) -> None:
-    wrong = [name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.isnan().any()]
+def _check_numbers(arrays: SignalRecord, batch: Batch) -> None:
+    wrong = [name for name, array in arrays.items() if np.isnan(array).any()]
     if wrong:
         raise ModelError(
             f"the upper model gives NaN ({', '.join(wrong)}) among records {', '.join(batch.ids[:3])} ...",
@@ -138,8 +150,11 @@ def _check_numbers(tensors: Mapping[str, Tensor], batch: Batch) -> None:
 
 def _check_alike(records: Sequence[SignalRecord], batch: Batch) -> None:
     """Refuse what would fail, or be silently wrong, further on."""
-    most, kinds = batch.letter_ids.shape[1], {_describe(record) for record in records}
-    if len(kinds) > 1 or None in kinds or any(record["choices"].shape[1] > most for record in records):
+    most = batch.letter_ids.shape[1]
+    # Few of hundreds differ in shape: one of each is looked at.
+    shapes = {tuple((name, a.dtype, a.shape) for name, a in record.items()): record for record in records}
+    kinds = {_describe(record) for record in shapes.values()}
+    if len(kinds) > 1 or None in kinds or any(r["choices"].shape[1] > most for r in shapes.values()):
         detail = "are not signals of one upper model"
     elif (found := sum(len(record["log_truth"]) for record in records)) != len(batch.first):
         detail = f"are {found}, and there are {len(batch.first)} examples"
@@ -157,11 +172,11 @@ def _describe(record: SignalRecord) -> tuple[object, ...] | None:
     """What all records of a store have in common; None: this is none."""
     if not {"log_truth", "choices"} <= record.keys() <= _LAYOUTS.keys():
         return None
-    if any(tensor.ndim != _LAYOUTS[name].dimensions for name, tensor in record.items()):
+    if any(array.ndim != _LAYOUTS[name].dimensions for name, array in record.items()):
         return None
     if ("states.answer" in record) != ("states.image" in record):
         return None
-    counts = {_LAYOUTS[name].per_answer: tensor.shape[_LAYOUTS[name].axis] for name, tensor in record.items()}
+    counts = {_LAYOUTS[name].per_answer: array.shape[_LAYOUTS[name].axis] for name, array in record.items()}
     described = []
     for name in sorted(record):
         layout, shape = _LAYOUTS[name], list(record[name].shape)

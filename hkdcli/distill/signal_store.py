@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor
+from safetensors.numpy import load, save
 
 from hkdcli.atomic import write_json
 from hkdcli.differences import render_differences
@@ -33,11 +33,11 @@ _MOST_KEY_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class StoredRecord:
-    """One record on its way into the store: its key (sha256 hex), the example's id, its tensors."""
+    """One record on its way into the store: its key (sha256 hex), the example's id, its arrays."""
 
     key: str
     example_id: str
-    tensors: Mapping[str, Tensor]
+    arrays: Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +97,14 @@ class SignalStore:
         """The keys of all records."""
         return {key.hex() for file in self._files.values() for key in file}
 
-    def read(self, key: str) -> dict[str, Tensor]:
+    def read(self, key: str) -> dict[str, NDArray[Any]]:
         """Read a record.
 
         Args:
             key: one that the store has.
 
         Returns:
-            Its tensors, on the CPU.
+            Its arrays.
 
         Raises:
             KeyError: the store has no such record.
@@ -115,13 +115,13 @@ class SignalStore:
             raise KeyError(key)
         payload = file.read(bytes.fromhex(key))
         try:
-            tensors: dict[str, Tensor] = load(payload)
+            arrays: dict[str, NDArray[Any]] = load(payload)
         except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise DataError(
-                f"{file.path}: record {key} holds no tensors: {ascii(str(error))[:200]}",
+                f"{file.path}: record {key} holds no arrays: {ascii(str(error))[:200]}",
                 hint="Delete the file: its signals are then computed again.",
             ) from error
-        return tensors
+        return arrays
 
     def describe(self) -> StoreSize:
         """Count what the store holds, as far as this process has looked."""
@@ -183,7 +183,7 @@ class ShardWriter:
 def _encode(record: StoredRecord) -> bytes:
     # One entry of metadata alone: the order of several differs from process to process.
     said = {"id": record.example_id.encode("utf-8", "replace").decode()}
-    data: bytes = save(dict(record.tensors), said)
+    data: bytes = save(dict(record.arrays), said)
     return data
 
 

@@ -8,6 +8,8 @@ Dimension letters:
     k  columns kept of V, U <= K k those that any upper model keeps
     M  matched layers
     C  cells of the grid that a picture is pooled to
+    N  tokens whose states are compared: the cells of every example, then all answer tokens
+    n  tokens of the example that has most of them
     H  width of a model
 
 p_k is the distribution of an upper model and w_k(x) how much it is believed on example x; their coupled
@@ -17,6 +19,7 @@ distribution is q = sum_k w_k p_k.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -79,57 +82,96 @@ def pair_answers(
     return mix_log_probs(log_probs, weights), torch.log_softmax(merge_tail(scores, kept, is_first), -1)
 
 
-def compare_features(own: Tensor, theirs: Tensor) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class TokenLayout:
+    """Which tokens of `join_tokens` each example has.
+
+    Attributes:
+        examples: [N], the example of each token.
+        members: [E, n], the tokens of each example; 0 where it has fewer than another.
+        present: [E, n], 1.0 where there is such a token, else 0.0.
+    """
+
+    examples: Tensor
+    members: Tensor
+    present: Tensor
+
+
+def lay_out(answer_examples: Tensor, examples: int, cells: int) -> TokenLayout:
+    """Say where the tokens of each example stand.
+
+    Args:
+        answer_examples: [A], ascending: the example that each answer position belongs to.
+        examples: E.
+        cells: C.
+
+    Returns:
+        The layout of N = E C + A tokens, on the same device.
+    """
+    device, answers = answer_examples.device, len(answer_examples)
+    places = torch.arange(answers, device=device) - torch.searchsorted(answer_examples, answer_examples)
+    longest = int(places.max()) + 1 if answers else 0
+    owners = torch.arange(examples, device=device)
+    members = torch.zeros(examples, cells + longest, dtype=torch.long, device=device)
+    members[:, :cells] = torch.arange(examples * cells, device=device).view(examples, cells)
+    present = torch.zeros(examples, cells + longest, device=device)
+    present[:, :cells] = 1.0
+    members[answer_examples, cells + places] = torch.arange(answers, device=device) + examples * cells
+    present[answer_examples, cells + places] = 1.0
+    return TokenLayout(torch.cat([owners.repeat_interleave(cells), answer_examples]), members, present)
+
+
+def join_tokens(states: States) -> Tensor:
+    """All tokens in one row, of unit norm: the cells of every example, then all answer tokens.
+
+    Args:
+        states: `image` [M, E, C, H] and `answer` [M, A, H].
+
+    Returns:
+        [M, E C + A, H], float32.
+    """
+    return F.normalize(torch.cat([states.image.flatten(1, 2), states.answer], 1).float(), dim=-1)
+
+
+def compare_features(own: Tensor, theirs: Tensor, projections: Tensor) -> Tensor:
     """1 - cos(P h_S, h_T) for every token, mean over the matched layers.
 
     Args:
-        own: [M, ..., H], the student's states, projected to the width of the other model.
-        theirs: [M, ..., H].
+        own: [M, N, H_S], the student's, as `join_tokens` gives them.
+        theirs: [M, N, H_T], likewise.
+        projections: P of every layer, [M, H_S, H_T].
 
     Returns:
-        [...], float32, in [0, 2].
+        [N], in [0, 2].
     """
-    return (1.0 - F.cosine_similarity(own.float(), theirs.float(), dim=-1)).mean(0)
+    projected = own @ projections
+    cosines = (projected * theirs).sum(-1) / projected.norm(dim=-1).clamp(min=1e-8)
+    return (1.0 - cosines).mean(0)
 
 
-def compare_relations(own: States, theirs: States, examples: Tensor) -> Tensor:
+def compare_relations(own: Tensor, theirs: Tensor, layout: TokenLayout) -> Tensor:
     """Mean squared difference of the Gram matrices of each example's token states, of unit norm.
 
     The tokens of an example are the cells of its picture and its answer tokens. To rotate the states of
     either model changes nothing, and their widths may differ.
 
     Args:
-        own: the student's, `answer` [M, A, H_S] and `image` [M, E, C, H_S].
-        theirs: [M, A, H_T] and [M, E, C, H_T].
-        examples: [A], the example that each answer position belongs to.
+        own: [M, N, H_S], the student's, as `join_tokens` gives them.
+        theirs: [M, N, H_T], likewise.
+        layout: which tokens are whose.
 
     Returns:
-        [E], float32, mean over the matched layers; in [0, 4].
+        [E], mean over the matched layers; in [0, 4].
     """
-    grams, present = zip(*(_build_gram(states, examples) for states in (own, theirs)), strict=True)
-    difference = (grams[0] - grams[1]).square().sum((-2, -1)).mean(0)
-    return difference / present[0].sum(-1).square()
+    difference = _build_grams(own, layout.members) - _build_grams(theirs, layout.members)
+    pairs = layout.present[:, :, None] * layout.present[:, None, :]
+    return (difference.square().mean(0) * pairs).sum((-2, -1)) / pairs.sum((-2, -1))
 
 
-def _build_gram(states: States, examples: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines of all pairs of tokens [M, E, N, N], 0 where a token is mere padding; which are none [E, N]."""
-    layers, count, cells, width = states.image.shape
-    places = _count_up(examples)
-    longest = int(places.max()) + 1 if len(places) else 0
-    answers = states.answer.new_zeros(layers, count, longest, width)
-    answers = answers.index_put(
-        (torch.arange(layers, device=places.device)[:, None], examples, places), states.answer
-    )
-    present = torch.ones(count, cells + longest, device=places.device)
-    present[:, cells:] = 0.0
-    present[examples, cells + places] = 1.0
-    tokens = F.normalize(torch.cat([states.image, answers], 2).float(), dim=-1)
-    return tokens @ tokens.transpose(-1, -2), present
-
-
-def _count_up(examples: Tensor) -> Tensor:
-    """Place of each answer token within its example: [A] ascending -> [A], from 0."""
-    return torch.arange(len(examples), device=examples.device) - torch.searchsorted(examples, examples)
+def _build_grams(tokens: Tensor, members: Tensor) -> Tensor:
+    """Cosines of all pairs of an example's tokens, [M, E, n, n]."""
+    own = tokens.index_select(1, members.flatten()).unflatten(1, members.shape)
+    return own @ own.transpose(-1, -2)
 
 
 def _soften(signal: TeacherSignal, temperature: float) -> Tensor:

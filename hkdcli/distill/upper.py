@@ -90,14 +90,9 @@ def plan_coupling(stage: Stage[RefineRecipe]) -> Coupling:
     if refine.snapshot:
         readers.append(replace(student, level=replace(student.level, name=SNAPSHOT)))
     wants_states = refine.feature is not None or refine.relation is not None
-    # Without a response part the same is stored as with the usual one: runs that differ in it share a store.
-    asked = refine.response or Response()
-    shares = check_upper_models(
-        readers,
-        student,
-        choice_weight=asked.choice_weight if refine.response else None,
-        states=wants_states,
-    )
+    response = refine.response
+    choice_weight = None if response is None else response.choice_weight
+    shares = check_upper_models(readers, student, choice_weight=choice_weight, states=wants_states)
     heads = [reader.text.vocab_size for reader, share in zip(readers, shares, strict=True) if share]
     # Heads are padded to round sizes; no text ever has the tokens past the tokenizer's.
     vocabulary = min(*heads, student.text.vocab_size, len(get_tokenizer(student.processor)))
@@ -107,17 +102,19 @@ def plan_coupling(stage: Stage[RefineRecipe]) -> Coupling:
             reader.level,
             reader.parts,
             reader.processor,
-            SignalPlan(
-                vocabulary if share and asked.choice_weight < 1.0 else None,
-                asked.temperature,
-                asked.top_k,
-                theirs if place == 0 else None,
-            ),
+            _plan_signal(response if share else None, vocabulary, theirs if place == 0 else None),
         )
         for place, (reader, share) in enumerate(zip(readers, shares, strict=True))
     ]
     widths = student.text.hidden_size, readers[0].text.hidden_size
     return Coupling(tuple(uppers), vocabulary, own, widths)
+
+
+def _plan_signal(response: Response | None, vocabulary: int, states: StatePlan | None) -> SignalPlan:
+    """What one upper model is asked for: no more than is compared, for it is stored."""
+    if response is None or response.choice_weight == 1.0:
+        return SignalPlan(None, states=states)
+    return SignalPlan(vocabulary, response.temperature, response.top_k, states)
 
 
 def _read(level: TrainedLevel) -> _Reader:

@@ -115,10 +115,12 @@ def take_states(model: nn.Module, outputs: Sequence[Tensor], batch: Batch, grid:
     Returns:
         The states, with the graph of the outputs. `find_views` says what is refused.
     """
-    rows = batch.answer_rows[batch.first]
-    pooling = build_pooling(families.unwrap(model).config, batch, grid)[rows].to(outputs[0].dtype)
-    answer = [output[batch.answer_rows, batch.answer_columns] for output in outputs]
-    return States(torch.stack(answer), torch.stack([pooling @ output[rows] for output in outputs]))
+    pooling = build_pooling(families.unwrap(model).config, batch, grid).to(outputs[0].dtype)
+    # One index into flat rows has a fast backward pass; the picture is pooled before any row is left out.
+    places = batch.answer_rows * outputs[0].shape[1] + batch.answer_columns
+    answer = torch.stack([output.flatten(0, 1).index_select(0, places) for output in outputs])
+    image = torch.stack([pooling @ output for output in outputs])
+    return States(answer, image.index_select(1, batch.answer_rows[batch.first]))
 
 
 def build_pooling(config: Any, batch: Batch, grid: int) -> Tensor:

@@ -194,7 +194,7 @@ def test_an_upper_model_of_other_tokens_speaks_of_choices_alone(batch):
 
 def test_states_that_are_missing_are_not_passed_over(batch):
     answer = StatefulToy().eval()(batch)
-    with pytest.raises(ValueError, match="need hidden states"):
+    with pytest.raises(ValueError, match="need states of the student"):
         make_refining()(replace(answer, states=None), ask(make_uppers(), batch), batch)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from toy_signals import ask, assert_same_signal, draw_rows, list_names, make_examples, make_source
@@ -40,7 +41,7 @@ def test_join_undoes_split(kind, indices):
     signal = ask(batch, **KINDS[kind])
     records = split_signal(signal, batch)
     assert len(records) == len(indices)
-    assert all(tensor.is_contiguous() for record in records for tensor in record.values())
+    assert all(array.flags.c_contiguous for record in records for array in record.values())
     assert_same_signal(join_signals(records, batch), signal)
 
 
@@ -98,7 +99,7 @@ def test_nan_is_never_stored(name):
 def damage(record, how):
     changed = dict(record)
     if how == "other names":
-        changed["weights"] = torch.zeros(3)
+        changed["weights"] = np.zeros(3)
     elif how == "one name less":
         del changed["choices"]
     elif how == "states cut in two":
@@ -106,23 +107,23 @@ def damage(record, how):
     elif how == "other columns":
         changed["logits"] = changed["logits"][:, :3]
     elif how == "another number type":
-        changed["logits"] = changed["logits"].double()
+        changed["logits"] = changed["logits"].astype(np.float64)
     elif how == "another number of tokens":
-        changed["logits"] = torch.cat([changed["logits"]] * 2)
+        changed["logits"] = np.concatenate([changed["logits"]] * 2)
     elif how == "flat":
         changed["logits"] = changed["logits"].flatten()
     elif how == "too many choices":
-        changed["choices"] = torch.zeros(1, 9)
+        changed["choices"] = np.zeros((1, 9), np.float32)
     elif how == "longer answers":
         changed = {
-            name: torch.cat([tensor] * 2, 1 if name == "states.answer" else 0)
+            name: np.concatenate([array] * 2, 1 if name == "states.answer" else 0)
             if name in ("logits", "tokens", "log_sum_exp", "states.answer")
-            else tensor
-            for name, tensor in changed.items()
+            else array
+            for name, array in changed.items()
         }
     elif how == "two examples":
-        changed |= {name: torch.cat([changed[name]] * 2) for name in ("log_truth", "choices")}
-        changed["states.image"] = torch.cat([changed["states.image"]] * 2, 1)
+        changed |= {name: np.concatenate([changed[name]] * 2) for name in ("log_truth", "choices")}
+        changed["states.image"] = np.concatenate([changed["states.image"]] * 2, 1)
     return changed
 
 

@@ -13,6 +13,8 @@ from hkdcli.distill.ternary import (
     compare_features,
     compare_relations,
     couple,
+    join_tokens,
+    lay_out,
     mix_log_probs,
     pair_answers,
 )
@@ -162,27 +164,43 @@ def rotate(states, seed=11):
     return States(states.answer @ rotation, states.image @ rotation)
 
 
+def relate(own, theirs, examples):
+    layout = lay_out(examples, own.image.shape[1], own.image.shape[2])
+    return compare_relations(join_tokens(own), join_tokens(theirs), layout)
+
+
 def test_features_of_equal_states_are_zero_and_of_opposite_ones_two():
-    states, _ = make_states(0)
-    assert compare_features(states.answer, 3.0 * states.answer).abs().max() < 1e-6
-    torch.testing.assert_close(compare_features(states.answer, -states.answer), torch.full((6,), 2.0))
+    tokens, identity = join_tokens(make_states(0)[0]), torch.eye(6).repeat(2, 1, 1)
+    assert compare_features(tokens, tokens, 3.0 * identity).abs().max() < 1e-6
+    torch.testing.assert_close(compare_features(tokens, tokens, -identity), torch.full((18,), 2.0))
+
+
+def test_features_are_the_written_equation():
+    (own, _), (theirs, _) = make_states(3), make_states(7, width=9)
+    projections = draw(9, 2, 6, 9)
+    found = compare_features(join_tokens(own), join_tokens(theirs), projections)
+    for one, other, mine in ((own.image.flatten(1, 2), theirs.image.flatten(1, 2), found[:12]),):
+        expected = 1 - torch.cosine_similarity(one @ projections, other, dim=-1)
+        torch.testing.assert_close(mine, expected.mean(0), rtol=1e-4, atol=1e-5)
+    expected = 1 - torch.cosine_similarity(own.answer @ projections, theirs.answer, dim=-1)
+    torch.testing.assert_close(found[12:], expected.mean(0), rtol=1e-4, atol=1e-5)
 
 
 @given(SEEDS)
 @settings(max_examples=30, deadline=None)
 def test_relations_see_no_rotation_and_no_length(seed):
     (own, examples), (theirs, _) = make_states(seed), make_states(seed + 5, width=9)
-    before = compare_relations(own, theirs, examples)
+    before = relate(own, theirs, examples)
     turned = rotate(own, seed)
     longer = States(turned.answer * 7.0, turned.image * 0.1)
-    torch.testing.assert_close(compare_relations(longer, theirs, examples), before, rtol=1e-4, atol=1e-5)
-    assert compare_relations(rotate(theirs, seed), theirs, examples).max() < 1e-9
+    torch.testing.assert_close(relate(longer, theirs, examples), before, rtol=1e-4, atol=1e-5)
+    assert relate(rotate(theirs, seed), theirs, examples).max() < 1e-9
     assert (before > 0).all() and (before <= 4).all()
 
 
 def test_relations_are_the_written_equation_on_ragged_answers():
     (own, examples), (theirs, _) = make_states(3), make_states(7, width=9)
-    found = compare_relations(own, theirs, examples)
+    found = relate(own, theirs, examples)
     for example in range(3):
         layers = []
         for layer in range(2):
@@ -197,9 +215,9 @@ def test_relations_are_the_written_equation_on_ragged_answers():
 
 def test_relations_do_not_depend_on_who_else_is_in_the_batch():
     (own, examples), (theirs, _) = make_states(3), make_states(7)
-    whole = compare_relations(own, theirs, examples)
+    whole = relate(own, theirs, examples)
     alone = [
-        compare_relations(
+        relate(
             *(States(s.answer[:, examples == e], s.image[:, e : e + 1]) for s in (own, theirs)),
             torch.zeros(int((examples == e).sum()), dtype=torch.long),
         )
@@ -211,4 +229,4 @@ def test_relations_do_not_depend_on_who_else_is_in_the_batch():
 def test_a_batch_of_nothing_has_no_relations():
     (own, _), (theirs, _) = make_states(3), make_states(7)
     none = States(own.answer[:, :0], own.image[:, :0]), States(theirs.answer[:, :0], theirs.image[:, :0])
-    assert compare_relations(*none, torch.zeros(0, dtype=torch.long)).shape == (0,)
+    assert relate(*none, torch.zeros(0, dtype=torch.long)).shape == (0,)
