@@ -3,9 +3,9 @@
     python benchmarks/scenes_refine.py --out runs/scenes-refine --json benchmarks/scenes_refine.json
 
 Each seed draws its own training records and order, and trains one student by stage one; every arm of stage
-two starts from it. `online, again` goes on from the same student by stage one, with the steps and the learning
-rate of stage two; `online, as long` is stage one alone, from the start, with the steps of both. Every arm ends
-with the weights of its best evaluation on the same dev records; the test records are looked at once, at the end.
+two starts from it. `online, again` goes on from the same student by stage one, with the steps and learning
+rate of stage two; `online, as long` is stage one from the start with the steps of both. Every arm ends with
+the weights of its best evaluation on the same dev records; the test records are looked at once, at the end.
 The arms of a seed share a store of signals. A run that was interrupted goes on where it stopped.
 """
 

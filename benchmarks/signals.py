@@ -7,9 +7,9 @@
     live    the same with both upper models asked beside the student, in every step
 
 on two workloads: `scenes`, the recipe recipes/scenes/refine.yaml from untuned weights (a judge of 3.4M
-parameters in 4 bits and a snapshot teach 0.3M, 32 records a step), and `qwen`, a random Qwen2.5-VL of width 64
-with heads as large as real ones (152,064 and 151,936 columns; a teacher and a snapshot, 2 records of 175 tokens a
-step).
+parameters in 4 bits and a snapshot teach 0.3M, 32 records a step), and `qwen`, a random Qwen2.5-VL of width
+64 with heads as large as real ones (152,064 and 151,936 columns; a teacher and a snapshot, 2 records of 175
+tokens a step).
 
 All contenders of a workload run in one process of one thread, on the same records; in a round each takes its
 steps in turn. CPU seconds are those of the process for one step; ratios are taken within a round.

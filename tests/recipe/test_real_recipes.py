@@ -1,4 +1,4 @@
-"""The recipes of real pyramids, with tiny models of the same families standing in for the hub's."""
+"""The recipes of real pyramids, both stages, with tiny models of the same families as stand-ins."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from tiny_families import FAMILIES
 from tiny_models import save_tiny_qwen
 
 from hkdcli.__main__ import main
-from hkdcli.engine import distill_online, plan_distillation
+from hkdcli.engine import distill_online, distill_refine, plan_distillation
 from hkdcli.recipe import Recipe
 from hkdcli.recipe_file import read_recipe
+from hkdcli.recipe_refine import RefineRecipe
 
 ROOT = Path(__file__).parents[2]
 STAND_INS = {
@@ -22,13 +23,13 @@ STAND_INS = {
     "smolvlm-2b-500m-256m": FAMILIES["smolvlm"],
 }
 RECIPES = sorted((ROOT / "recipes" / "online").glob("*.yaml"))
+REFINE_RECIPES = sorted((ROOT / "recipes" / "refine").glob("*.yaml"))
 FEW = (
     "train.max_steps=1",
     "train.micro_batch_size=2",
     "train.gradient_accumulation_steps=1",
     "train.warmup_steps=0",
     "train.evaluate_every=1",
-    "distill.teacher_check={size: 4, on_fail: warn}",
     "runtime.device=cpu",
 )
 
@@ -47,7 +48,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def build_overrides(path: Path, folder: Path) -> list[str]:
     """Each level's model becomes a tiny one of its family; short trainings."""
-    save, overrides = STAND_INS[path.stem], list(FEW)
+    save, overrides = STAND_INS[path.stem], [*FEW, "distill.teacher_check={size: 4, on_fail: warn}"]
     for place, level in enumerate(read_recipe(path, Recipe).pyramid):
         own = folder / level.name
         if not own.exists():
@@ -61,19 +62,28 @@ def build_overrides(path: Path, folder: Path) -> list[str]:
 
 
 def test_there_is_a_stand_in_for_every_recipe() -> None:
-    assert [path.stem for path in RECIPES] == sorted(STAND_INS)
+    assert [path.stem for path in RECIPES] == [path.stem for path in REFINE_RECIPES] == sorted(STAND_INS)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [*RECIPES, *REFINE_RECIPES], ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
 def test_a_recipe_says_what_it_is_what_it_needs_and_how_to_run_it(path: Path) -> None:
     header = path.read_text().split("\nname:")[0]
-    for wanted in (
-        "# What it is: ",
-        "# What it needs: ",
-        f"# Run it: hkd distill-online recipes/online/{path.name}",
-    ):
+    stage = path.parent.name
+    run = f"# Run it: hkd distill-{stage} recipes/{stage}/{path.name}"
+    for wanted in ("# What it is: ", "# What it needs: ", run):
         assert wanted in header
-    assert read_recipe(path, Recipe).name == path.stem
+    if stage == "online":
+        assert read_recipe(path, Recipe).name == path.stem
+        return
+    recipe = read_recipe(path, RefineRecipe)
+    assert recipe.name == f"{path.stem}-refined"
+    online = read_recipe(ROOT / "recipes" / "online" / path.name, Recipe)
+    levels = {level.name: level for level in online.pyramid}
+    for level in recipe.pyramid:
+        assert level.model == f"runs/{path.stem}" and level.quantization == levels[level.name].quantization
+        assert level.level == (level.name if level is not recipe.pyramid[-1] else None)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -89,5 +99,24 @@ def test_a_recipe_runs_with_tiny_models_of_its_families(
     rows = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     taught = [row for row in rows if row["level"] != levels[0]["level"] and "choice" in row]
     assert taught and all(row["loss"] > 0 for row in taught)
-    infer = ["infer", str(tmp_path / "run"), "data/test.json", "--images", "data/images", "--shift"]
-    assert main([*infer, "--out", str(tmp_path / "p.jsonl")]) == 0
+    refine(path, tmp_path)
+    for run in ("run", "refined"):
+        infer = ["infer", str(tmp_path / run), "data/test.json", "--images", "data/images", "--shift"]
+        assert main([*infer, "--out", str(tmp_path / f"{run}.jsonl")]) == 0
+
+
+def refine(path: Path, folder: Path) -> None:
+    """The recipe of stage two that goes on from the run of stage one."""
+    recipe = ROOT / "recipes" / "refine" / path.name
+    overrides = [*FEW, "refine.teacher_check={size: 4, on_fail: warn}", "refine.min_truth=0.0"]
+    for place in range(len(read_recipe(recipe, RefineRecipe).pyramid)):
+        overrides.append(f"pyramid[{place}].model={folder / 'run'}")
+    levels = plan_distillation("distill-refine", recipe, overrides).document["pyramid"]
+    assert levels[-1]["taught by"].startswith(levels[0]["level"])
+    outcome = distill_refine(recipe, overrides, out=folder / "refined")
+    assert [row["level"] for row in outcome.document["scores"]][-2:] == [
+        f"{levels[-1]['level']}.before",
+        levels[-1]["level"],
+    ]
+    rows = [json.loads(line) for line in (folder / "refined/log.jsonl").read_text().splitlines()]
+    assert rows[0].get("response", rows[0].get("response_choice")) > 0
