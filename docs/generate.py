@@ -16,7 +16,9 @@ from typing import Any
 from typer.main import get_command
 
 from hkdcli.cli import EXAMPLES, app
+from hkdcli.recipe import Recipe, RunRecipe
 from hkdcli.recipe_file import iterate_fields
+from hkdcli.recipe_refine import RefineRecipe
 
 DOCS = Path(__file__).parent
 README = DOCS.parent / "README.md"
@@ -40,7 +42,7 @@ REPEATED = {"data.dev": "data.train", "data.test": "data.train", "pyramid[].trai
 HOW_TO = """
 # Recipes
 
-Generated from `hkdcli/recipe.py` and `hkdcli/recipe_blocks.py` by `docs/generate.py`; do not edit.
+Generated from `hkdcli/recipe*.py` by `docs/generate.py`; do not edit.
 
 A recipe is one YAML file that says everything about a run: the data, the pyramid of models, what a level
 learns from those above it, and how it is trained. A field that is left out has the default below. A feature
@@ -60,8 +62,10 @@ train: {max_steps: 300, learning_rate: 1e-3}
 - **Levels.** The first level is the apex, the last the base: the one to deploy. They are trained top-down.
   `train: null` marks a level that comes ready. Another level's `train` holds only what differs for it from
   the top-level `train`.
-- **Models.** A folder, a hub id with an optional `@revision`, or `scenes:NAME` for one of the bundled
-  models.
+- **Models.** A folder, a run folder (its student, or with `level` another level of it), a hub id with an
+  optional `@revision`, or `scenes:NAME` for one of the bundled models.
+- **Stage two.** A recipe of `hkd distill-refine` has the same blocks, with `refine` in place of `distill`.
+  All levels but the last come ready.
 - **Data.** `scenes` draws records; `file` reads them (with `images` for the folder of the photos). Paths
   are relative to the folder in which `hkd` is started.
 - **Changes.** `hkd distill-online recipe.yaml train.max_steps=10 pyramid.small.tuning=full` changes a
@@ -74,8 +78,8 @@ train: {max_steps: 300, learning_rate: 1e-3}
   looks like a number needs quotes.
 - **Secrets.** A recipe needs none: the hub token comes from `HF_TOKEN`. What looks like a secret is masked
   wherever a recipe is shown or stored.
-- **Editors.** `hkd schema > recipe.schema.json`, then begin a recipe with `# yaml-language-server:
-  $schema=recipe.schema.json`.
+- **Editors.** `hkd schema > recipe.schema.json` (for stage two `hkd schema distill-refine`), then begin a
+  recipe with `# yaml-language-server: $schema=recipe.schema.json`.
 """
 
 
@@ -143,14 +147,20 @@ def _first_line(path: Path) -> str:
 
 def render_recipes() -> str:
     """Every field of a recipe as Markdown, after the notes on how to write one."""
-    lines = [HOW_TO.strip(), "", "## Every field", ""]
-    lines += ["| field | values | default | meaning |", "|---|---|---|---|"]
-    for key, field in iterate_fields():
-        if key.startswith(tuple(f"{block}." for block in REPEATED)):
-            continue
-        default = json.dumps(field["default"]) if "default" in field else ""
-        lines.append(f"| {_code(key)} | {_values(field)} | {default} | {_cell(_meaning(key, field))} |")
-    return "\n".join(lines) + "\n"
+    lines = [HOW_TO.strip(), "", "## Every field", "", *_render_fields(Recipe), ""]
+    lines += ["## What stage two refines", "", "In place of `distill`; all other fields are those above.", ""]
+    return "\n".join([*lines, *_render_fields(RefineRecipe, "refine")]) + "\n"
+
+
+def _render_fields(kind: type[RunRecipe], block: str = "") -> list[str]:
+    """The fields of a block, or of a whole recipe, as a table."""
+    lines = ["| field | values | default | meaning |", "|---|---|---|---|"]
+    for key, field in iterate_fields(kind):
+        repeated = key.startswith(tuple(f"{block}." for block in REPEATED))
+        if key.startswith(block) and not repeated:
+            default = json.dumps(field["default"]) if "default" in field else ""
+            lines.append(f"| {_code(key)} | {_values(field)} | {default} | {_cell(_meaning(key, field))} |")
+    return lines
 
 
 def _meaning(key: str, field: dict[str, Any]) -> str:

@@ -39,7 +39,7 @@ __all__ = [
     "write_json",
 ]
 
-SIGNALS = "signals"  # what upper models said: it stays with --overwrite, for it is costly, and keyed
+SIGNALS = "signals"  # what upper models said: costly, so it stays with --overwrite where its key still fits
 # What a run writes, and all that --overwrite removes; the manifest last, for it makes the folder a run's.
 OWN_ENTRIES = (
     "log.jsonl",
@@ -82,10 +82,11 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """A run folder that this process holds."""
+    """A run folder that this process holds; `overwritten`: there was another run, which it replaces."""
 
     path: Path
     resumed: bool
+    overwritten: bool = False
 
     @property
     def student(self) -> Path:
@@ -126,7 +127,7 @@ def open_run(
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
     if not find_place().is_main:
-        yield RunFolder(path, share(False))
+        yield RunFolder(path, *share((False, False)))
         return
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -141,11 +142,11 @@ def open_run(
         else:
             hint = "Give --resume to go on, --overwrite to start anew, or another --out."
             raise UsageError(f"{path}: holds a run already", hint=hint)
-        resumed = resume and manifest is not None
+        resumed, overwritten = (wanted and manifest is not None for wanted in (resume, overwrite))
         if not resumed:
             write_atomic(path / "recipe.resolved.yaml", mask_secrets(facts.recipe_text).encode())
             write_json(path / "manifest.json", _build_manifest(facts))
-        yield RunFolder(path, share(resumed))
+        yield RunFolder(path, *share((resumed, overwritten)))
 
 
 def check_unchanged(path: Path, manifest: Mapping[str, Any], facts: Facts) -> None:

@@ -39,7 +39,7 @@ from hkdcli.distill.reading import check_runs
 from hkdcli.distill.refine_objective import PartName, RefineObjective, ResponseSettings
 from hkdcli.distill.signal_building import build_signals
 from hkdcli.distill.signal_keys import build_store_key
-from hkdcli.distill.signal_store import SignalStore
+from hkdcli.distill.signal_store import SignalStore, drop_stale_store
 from hkdcli.distill.signals import Signals
 from hkdcli.distill.sources import DatasetSource
 from hkdcli.distill.stored_signals import StoredSignals
@@ -106,6 +106,7 @@ def _refine(stage: Stage[RefineRecipe], coupling: Coupling, start: TrainedLevel)
     """Train and write the student; of the models nothing is held afterwards."""
     level, run, refine = stage.recipe.pyramid[stage.base], stage.run, stage.recipe.refine
     if refine.signals == "stored":
+        _drop_stale(stage, coupling)
         place = find_place()
         _store_missing(stage, coupling, (place.rank, place.size))
         wait_for_all()
@@ -204,8 +205,24 @@ def _store_missing(
     return stores
 
 
+def _drop_stale(stage: Stage[RefineRecipe], coupling: Coupling) -> None:
+    """Where a run replaces another, signals of its own that are not those asked for any more go with it."""
+    if not stage.run.overwritten or stage.recipe.refine.store is not None:
+        return
+    if find_place().is_main:
+        for upper in coupling.uppers:
+            if drop_stale_store(*_locate_store(stage, upper)):
+                stage.reporter.note(f"signals of {upper.level.name}: others were stored; they are removed")
+    wait_for_all()
+
+
 def _open_store(stage: Stage[RefineRecipe], upper: UpperModel) -> SignalStore:
     """The store of an upper model; signals of any other key in its folder are refused."""
+    return SignalStore.open(*_locate_store(stage, upper))
+
+
+def _locate_store(stage: Stage[RefineRecipe], upper: UpperModel) -> tuple[Path, dict[str, Any]]:
+    """Folder and key of an upper model's store."""
     level, parts, store = upper.level, upper.parts, stage.recipe.refine.store
     folder = stage.run.signals if store is None else Path(store)
     key = build_store_key(
@@ -218,7 +235,7 @@ def _open_store(stage: Stage[RefineRecipe], upper: UpperModel) -> SignalStore:
         max_length=build_source(stage, upper).collator.max_length,
         plan=upper.plan,
     )
-    return SignalStore.open(folder / level.name, key)
+    return folder / level.name, key
 
 
 def _ask_when_needed(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from hkdcli.atomic import write_json
+from hkdcli.atomic import disk_errors, write_json
 from hkdcli.differences import render_differences
 from hkdcli.distill.record_file import Appender, RecordFile, make_record_file
 from hkdcli.errors import DataError, UsageError
@@ -163,6 +164,26 @@ class SignalStore:
     def _find(self, key: str) -> RecordFile | None:
         raw = bytes.fromhex(key)
         return next((file for file in self._files.values() if raw in file), None)
+
+
+def drop_stale_store(folder: Path, key: Mapping[str, Any]) -> bool:
+    """Remove a store that holds the signals of another key, or cannot be told to hold any.
+
+    Args:
+        folder: where it is; may be absent.
+        key: what its signals should depend on.
+
+    Returns:
+        Whether there was one.
+    """
+    try:
+        if not folder.exists() or not _compare_keys(folder / "key.json", key):
+            return False
+    except DataError:
+        pass
+    with disk_errors(folder):
+        shutil.rmtree(folder)
+    return True
 
 
 class ShardWriter:

@@ -263,6 +263,20 @@ def test_overwrite_keeps_signals_and_a_finished_run_is_only_scored_again(llavas,
     assert (tmp_path / "run/signals/top/0-of-1.records").stat().st_mtime_ns == stored
 
 
+def test_overwrite_replaces_signals_that_do_not_fit_any_more(llavas, tmp_path):
+    """Those of a run's own folder: what several runs share is never removed."""
+    run(tmp_path, llavas)
+    heard = Heard()
+    changed = "refine.states.grid=3"
+    run(tmp_path, llavas, changed, overwrite=True, reporter=heard)
+    assert [note for note in heard.notes if "are removed" in note] == [
+        "signals of top: others were stored; they are removed"
+    ]
+    assert sum("complete, " in note for note in heard.notes) == 1
+    with pytest.raises(UsageError, match="not those asked for"):
+        run(tmp_path, llavas, f"refine.store={tmp_path / 'run/signals'}", overwrite=True)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -1,4 +1,4 @@
-"""`hkd distill-online --nproc 2` and the launchers of others, from the recipe to the scores."""
+"""Both distilling commands with `--nproc 2`, and the launchers of others, from the recipe to the scores."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ train:
    evaluate_every: 2}
 runtime: {device: cpu}
 """
+REFINE = "refine: {signals: SIGNALS, snapshot: true, teacher_check: null, min_truth: 0, states: {grid: 3}}"
 HKD = [sys.executable, "-m", "hkdcli"]
 DEADLINE_S = 600
 
@@ -98,6 +99,39 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     lines = path.read_text().splitlines() if path.exists() else []
     hidden = ("seconds", "tokens_per_s", "peak_memory_gib", "level")
     return [{k: v for k, v in json.loads(line).items() if k not in hidden} for line in lines]
+
+
+def write_refine_recipe(recipe: Path, folder: Path, signals: str) -> Path:
+    """The same pyramid in stage two, from untrained levels."""
+    text = (
+        recipe.read_text().replace(", tuning: {lora: {rank: 4}}", "").replace("name: tiny", "name: refined")
+    )
+    path = folder / "refine.yaml"
+    path.write_text(text.replace("distill: {teacher_check: null}", REFINE.replace("SIGNALS", signals)))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("signals", "shards"),
+    [("stored", "false"), ("live", "false"), pytest.param("stored", "true", marks=pytest.mark.slow)],
+)
+def test_nproc_refines_as_one_process_does_and_shares_the_storing(
+    recipe: Path, tmp_path: Path, signals: str, shards: str
+) -> None:
+    path = write_refine_recipe(recipe, tmp_path, signals)
+    runs = []
+    for count in ("1", "2"):
+        runs.append(tmp_path / count)
+        words = [*HKD, "distill-refine", path, "--out", runs[-1], "--nproc", count]
+        process = start(words, ACCELERATE_USE_FSDP=shards)
+        _, said = finish(process)
+        assert process.returncode == 0, said
+    rows, others = (read_log(run) for run in runs)
+    assert len(rows) == len(others) == 4 + 2 and "believed_snapshot" in rows[0]
+    for row, other in zip(rows, others, strict=True):
+        assert row == pytest.approx(other, rel=1e-4, abs=1e-6)
+    found = sorted(file.name for file in (runs[1] / "signals").rglob("*.records"))
+    assert found == (["0-of-2.records"] * 2 + ["1-of-2.records"] * 2 if signals == "stored" else [])
 
 
 def test_nproc_trains_as_one_process_does_and_prints_one_document(

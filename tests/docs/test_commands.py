@@ -24,8 +24,9 @@ RECORDS = 2
 
 
 @pytest.fixture(scope="module")
-def workplace(tiny_llava: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as a reader has it after the quickstart, with records of their own; models are random."""
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a reader has it after the quickstart, with records of their own; models are untuned."""
+    from hkdcli.scenes.pretrained import SHIPPED
     from hkdcli.scenes.source import load_scenes, write_scenes
 
     folder = tmp_path_factory.mktemp("workplace")
@@ -38,8 +39,9 @@ def workplace(tiny_llava: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     (run / "levels" / "1-medium").mkdir(parents=True)
     recipe = read_recipe(ROOT / "recipes" / "quickstart.yaml", Recipe).model_dump(mode="json")
     (run / "manifest.json").write_text(json.dumps({"recipe": recipe}))
-    for place in ("student", "levels/1-medium/model"):
-        (run / place).symlink_to(tiny_llava)
+    (folder / "runs" / "scenes-online").mkdir()
+    for place in ("quickstart/student", "quickstart/levels/1-medium/model", "scenes-online/student"):
+        (folder / "runs" / place).symlink_to(SHIPPED / "small")
     return folder
 
 
@@ -88,7 +90,12 @@ def check_distill(words: Sequence[str], folder: Path) -> None:
     splits = {name: split for name in ("train", "dev", "test") if (split := getattr(recipe.data, name))}
     if all(split.file is None or Path(split.file).exists() for split in splits.values()):
         few = [f"data.{name}.scenes.size=8" for name, split in splits.items() if split.scenes]
-        assert main([*drop_options(words[1:], "--dry-run"), *few, "--dry-run"]) == 0
+        if "--only-signals" in words:
+            few += ["refine.teacher_check=null", "--out", str(folder / "run")]
+            assert main([*words[1:], *few]) == 0
+            assert list((folder / "run").rglob("*.records"))
+        else:
+            assert main([*drop_options(words[1:], "--dry-run"), *few, "--dry-run"]) == 0
 
 
 def check_infer(words: Sequence[str], folder: Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import yaml
 
 from hkdcli.data.examples import read_examples
-from hkdcli.recipe import Recipe
+from hkdcli.recipe import Recipe, RunRecipe
 from hkdcli.recipe_file import read_recipe
+from hkdcli.recipe_refine import RefineRecipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,10 +26,10 @@ def test_the_record_in_the_readme_is_read(tmp_path: Path) -> None:
 
 
 def test_every_recipe_in_a_page_is_valid(tmp_path: Path) -> None:
-    pages = [ROOT / "README.md", ROOT / "docs" / "recipes.md"]
-    blocks = [b for page in pages for b in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)]
-    assert len(blocks) == 2
-    for block in blocks:
-        path = tmp_path / "recipe.yaml"
+    pages: dict[str, type[RunRecipe]] = {"README.md": Recipe, "docs/recipes.md": Recipe}
+    pages |= {"docs/refine.md": RefineRecipe}
+    path = tmp_path / "recipe.yaml"
+    for page, kind in pages.items():
+        (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
         path.write_text(block)
-        assert read_recipe(path, Recipe).name == yaml.safe_load(block)["name"]
+        assert read_recipe(path, kind).name == yaml.safe_load(block)["name"]
