@@ -1,4 +1,4 @@
-# make quickstart   set up, then distil, infer and evaluate on the embedded world
+# make quickstart   set up, then distil, refine, infer and evaluate on the embedded world
 # make test         set up, then the tests
 # make check        set up, then every static check
 
@@ -11,8 +11,9 @@ STAMP := $(VENV)/.installed
 
 quickstart: $(STAMP)
 	$(BIN)/hkd distill-online recipes/quickstart.yaml --out runs/quickstart --overwrite
-	$(BIN)/hkd infer runs/quickstart scenes:test --shift --out runs/quickstart/p.jsonl --overwrite
-	$(BIN)/hkd evaluate runs/quickstart/p.jsonl scenes:test
+	$(BIN)/hkd distill-refine recipes/quickstart-refine.yaml --out runs/quickstart-refine --overwrite
+	$(BIN)/hkd infer runs/quickstart-refine scenes:test --shift --out runs/quickstart-refine/p.jsonl --overwrite
+	$(BIN)/hkd evaluate runs/quickstart-refine/p.jsonl scenes:test
 
 test: $(STAMP)
 	$(BIN)/pytest

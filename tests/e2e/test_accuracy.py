@@ -105,6 +105,17 @@ def test_quickstart_beats_the_best_constant_answer(quickstart: Path, tmp_path: P
 
 
 @pytest.mark.slow
+def test_the_refined_quickstart_is_no_worse(quickstart: Path, tmp_path: Path) -> None:
+    recipe, run = RECIPES / "quickstart-refine.yaml", tmp_path / "refined"
+    levels = (f"pyramid.medium.model={quickstart}", f"pyramid.small.model={quickstart}")
+    scores = run_json("distill-refine", recipe, *levels, "--out", run, folder=tmp_path, deadline_s=HOUR_S)[
+        "scores"
+    ]
+    assert [row["level"] for row in scores] == ["constant answer", "large", "medium", "small.before", "small"]
+    assert scores[-1]["micro_f1"] >= scores[-2]["micro_f1"], scores
+
+
+@pytest.mark.slow
 def test_the_shipped_apex_is_good_in_every_phenomenon(quickstart: Path, tmp_path: Path) -> None:
     document = answer(quickstart, "large", tmp_path)
     assert document["metrics"]["micro_f1"] >= APEX_MICRO_F1

@@ -7,7 +7,7 @@ import torch
 from accelerate.state import AcceleratorState
 from tiny_models import save_tiny_llava, save_tiny_qwen
 
-from hkdcli.engine import InferOptions, distill_online, infer
+from hkdcli.engine import InferOptions, distill_online, distill_refine, infer
 from hkdcli.errors import MachineLimitError
 from hkdcli.opening import DataOptions
 
@@ -81,6 +81,26 @@ def test_r01_real_memory_that_runs_out_halves_the_micro_batch_or_says_so(models,
             run(tmp_path, models, "train.micro_batch_size=64", quantization="none")
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_stage_two_refines_a_bfloat16_student_alike_with_stored_and_live_signals(
+    quantization, models, tmp_path
+):
+    text = RECIPE.replace("TOP", str(models[0])).replace("BASE", str(models[1]))
+    text = (
+        text.replace("QUANTIZATION", quantization).replace(", train: null", "").replace("distill:", "refine:")
+    )
+    (tmp_path / "recipe.yaml").write_text(text)
+    losses = {}
+    for signals in ("stored", "live"):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        changes = [f"refine.signals={signals}", "refine.snapshot=true", "refine.min_truth=0.0"]
+        distill_refine(tmp_path / "recipe.yaml", changes, out=tmp_path / signals)
+        rows = [json.loads(line) for line in (tmp_path / signals / "log.jsonl").read_text().splitlines()]
+        losses[signals] = [row["loss"] for row in rows if "loss" in row]
+    assert len(losses["stored"]) == 6 and min(losses["stored"][1:]) < losses["stored"][0]
+    assert losses["stored"] == pytest.approx(losses["live"], rel=2e-2)  # bfloat16
 
 
 def test_a_student_of_a_gpu_run_infers(models, tmp_path):
