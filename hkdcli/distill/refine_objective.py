@@ -42,7 +42,8 @@ from hkdcli.models.answers import AnswerLogits
 
 PartName = Literal["response", "feature", "relation"]
 
-# Learned s_g stay in [-4, 4], so that a part that is near 0 counts up to 55 times and not without bound.
+# Learned s_g stay in (-4, 4), so that a part that is near 0 counts up to 55 times and not without bound.
+# The bound is smooth: beyond a hard one there is no gradient, and no way back.
 MOST_S = 4.0
 
 
@@ -69,7 +70,7 @@ class ResponseSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Belief:
-    """Per example: `weights` [K, E] of the upper models, `followed` [E] (0 or 1); `examples` [A]."""
+    """`weights` [K, E] of the upper models, `followed` [E] (0 or 1), `examples` [A] of answer positions."""
 
     weights: Tensor
     followed: Tensor
@@ -148,15 +149,20 @@ class RefineObjective(nn.Module):
 
     def _weigh(self, name: PartName) -> float | Tensor:
         weight = self.parts[name]
-        return torch.exp(-self.s[name].clamp(-MOST_S, MOST_S)) if weight is None else weight
+        return torch.exp(-self._bound(name)) if weight is None else weight
+
+    def _bound(self, name: str) -> Tensor:
+        """s_g, from what is learned of it."""
+        bounded: Tensor = MOST_S * torch.tanh(self.s[name] / MOST_S)
+        return bounded
 
     def _tell_weights(self, examples: int) -> dict[str, LossPart]:
         """s_g, which a step adds once however it is cut up, and exp(-s_g) for the log."""
         found = {}
-        for name, s in self.s.items():
-            weight = torch.exp(-s.detach().clamp(-MOST_S, MOST_S))
-            found[f"s_{name}"] = LossPart(s.clamp(-MOST_S, MOST_S) * examples, "example", 1.0)
-            found[f"weight_{name}"] = LossPart(weight * examples, "example", 0.0)
+        for name in self.s:
+            s = self._bound(name)
+            found[f"s_{name}"] = LossPart(s * examples, "example", 1.0)
+            found[f"weight_{name}"] = LossPart(torch.exp(-s.detach()) * examples, "example", 0.0)
         return found
 
     def _tell_belief(self, belief: _Belief) -> dict[str, LossPart]:
