@@ -106,7 +106,7 @@ def build_stepper(stage: Stage[RefineRecipe], contender: str) -> Stepper:
         stage.reporter,
     )
     coupling = plan_coupling(stage)
-    settings = build_settings(stage, stage.base, lambda_schedule=None, objective_learning_rate=1e-2)
+    settings = build_settings(stage, stage.base, lambda_schedule=None)
     teaching = build_teaching(stage, coupling, student, source)
     model = AnswerModel(student.model, coupling.states)
     return Stepper(model, teaching, build_objective(stage, coupling), source, settings)

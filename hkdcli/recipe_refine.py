@@ -79,8 +79,10 @@ class Refine(RecipePart):
     """How alike the states of a record's tokens are; null leaves the part out."""
     states: MatchedStates = Field(default_factory=MatchedStates)
     """Which hidden states feature and relation compare."""
-    learning_rate: PositiveFloat = 1e-3
-    """Peak learning rate of projections and learned weights, on the schedule of `train`."""
+    projection_learning_rate: PositiveFloat = 1e-3
+    """Peak learning rate of the projections, on the schedule of `train`."""
+    weight_learning_rate: PositiveFloat = 1e-2
+    """Peak learning rate of the learned weights of the parts, on the schedule of `train`."""
 
 
 class RefineRecipe(RunRecipe):

@@ -41,7 +41,7 @@ def build_settings(stage: Stage[RunRecipe], place: int, **teaching: Any) -> Trai
     Args:
         stage: the run.
         place: of the level in the pyramid.
-        **teaching: what the stage adds: the course of lambda, the objective's learning rate.
+        **teaching: what the stage adds: the course of lambda, the objective's learning rates.
 
     Returns:
         The settings.

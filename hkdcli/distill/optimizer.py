@@ -17,7 +17,7 @@ def build_optimizer(
     parameters: Sequence[nn.Parameter],
     weight_decay: float,
     own: Sequence[nn.Parameter] = (),
-    own_scale: float = 1.0,
+    own_scales: tuple[float, float] = (1.0, 1.0),
 ) -> torch.optim.AdamW:
     """AdamW over trainable parameters; vectors (norms, biases) are never decayed.
 
@@ -25,7 +25,7 @@ def build_optimizer(
         parameters: at least one.
         weight_decay: decoupled, for matrices.
         own: those of them that the objective brought along.
-        own_scale: what the learning rate is multiplied by for them.
+        own_scales: what the learning rate is multiplied by for them: for matrices, and for all others.
 
     Returns:
         The optimizer; the learning rate of a group is set before every step, times its `scale`.
@@ -46,7 +46,7 @@ def build_optimizer(
                 p for p in parameters if (id(p) in brought, p.dim() >= 2, isinstance(p, DTensor)) == kind
             ],
             "weight_decay": weight_decay if kind[1] else 0.0,
-            "scale": own_scale if kind[0] else 1.0,
+            "scale": own_scales[0 if kind[1] else 1] if kind[0] else 1.0,
         }
         for kind in kinds
     ]

@@ -52,12 +52,22 @@ def spread(model: nn.Module, accelerator: Accelerator, *, shards: bool = False) 
     Returns:
         What to call in training.
     """
-    if accelerator.num_processes > 1:
-        for parameter in _list_trained(model):
-            dist.broadcast(parameter.data, 0)
+    make_alike(_list_trained(model), accelerator)
     if shards:
         _shard(model)
     return accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
+
+
+def make_alike(parameters: Sequence[nn.Parameter], accelerator: Accelerator) -> None:
+    """Give every process the main one's values.
+
+    Args:
+        parameters: the same in every process, no shards.
+        accelerator: says how many processes there are.
+    """
+    if accelerator.num_processes > 1:
+        for parameter in parameters:
+            dist.broadcast(parameter.data, 0)
 
 
 def add_up_gradients(parameters: Sequence[nn.Parameter]) -> None:

@@ -117,7 +117,11 @@ def _refine(stage: Stage[RefineRecipe], coupling: Coupling, start: TrainedLevel)
         enable_gradient_checkpointing(student.model)
     source = build_source(stage, student)
     settings = build_settings(
-        stage, stage.base, lambda_schedule=None, objective_learning_rate=refine.learning_rate
+        stage,
+        stage.base,
+        lambda_schedule=None,
+        projection_learning_rate=refine.projection_learning_rate,
+        weight_learning_rate=refine.weight_learning_rate,
     )
     train(
         AnswerModel(student.model, coupling.states),

@@ -187,10 +187,10 @@ class RefineObjective(nn.Module):
     def _compare_tokens(
         self, student: AnswerLogits, teachers: Sequence[TeacherSignal], belief: _Belief
     ) -> Tensor:
-        """Sum over answer tokens; upper models with other tokens have no say here."""
+        """Sum over answer tokens; the share of upper models that have other tokens is not compared."""
         speak = [place for place, said in enumerate(teachers) if said.logits is not None]
-        # Of two that do not believe each other at all, the one that speaks here has a weight of 0.
-        weights = belief.weights[speak].clamp(min=1e-30)
+        weights = belief.weights[speak].clamp(min=1e-30)  # a share of 0 still has to be divided by
+        heard = belief.weights[speak].sum(0) * belief.followed
         pair = pair_answers(
             [teachers[place] for place in speak],
             (weights / weights.sum(0))[:, belief.examples],
@@ -198,7 +198,7 @@ class RefineObjective(nn.Module):
             self.response.vocabulary,
             self.response.temperature,
         )
-        return (self._diverge(*pair) * belief.followed[belief.examples]).sum()
+        return (self._diverge(*pair) * heard[belief.examples]).sum()
 
     def _compare_choices(
         self, student: AnswerLogits, teachers: Sequence[TeacherSignal], batch: Batch, belief: _Belief
@@ -234,7 +234,7 @@ class RefineObjective(nn.Module):
 
 
 def build_projections(layers: int, width: int, wanted: int) -> Tensor:
-    """Where the projections start: the identity between equal widths, else random with orthogonal directions.
+    """Where the projections start: the identity between equal widths, else random and nearly orthogonal.
 
     Args:
         layers: M.
@@ -246,4 +246,4 @@ def build_projections(layers: int, width: int, wanted: int) -> Tensor:
     """
     if width == wanted:
         return torch.eye(width).repeat(layers, 1, 1)
-    return torch.stack([nn.init.orthogonal_(torch.empty(width, wanted)) for _ in range(layers)])
+    return torch.randn(layers, width, wanted) / math.sqrt(wanted)

@@ -22,9 +22,9 @@ class TrainSettings:
     lambda_schedule: Schedule | None = "constant"  # None: no lambda; the teachers always teach
     lambda_start: float = 0.0
     lambda_end: float | None = None
-    objective_learning_rate: float | None = (
-        None  # peak rate of the objective's own weights; None: the student's
-    )
+    # Peak rates of the objective's own parameters: of its matrices, and of the weights of its parts.
+    projection_learning_rate: float | None = None  # None: the student's
+    weight_learning_rate: float | None = None  # likewise
     log_every: int = 10
     checkpoint_every: int | None = 200
     keep_checkpoints: int | None = 2
@@ -35,10 +35,13 @@ class TrainSettings:
     seed: int = 0
 
     @property
-    def objective_rate_scale(self) -> float:
-        """What the learning rate is multiplied by for the objective's own weights."""
-        rate = self.objective_learning_rate
-        return 1.0 if rate is None else rate / self.learning_rate
+    def objective_rate_scales(self) -> tuple[float, float]:
+        """What the learning rate is multiplied by for the objective's matrices, and for its weights."""
+        projections, weights = (
+            1.0 if rate is None else rate / self.learning_rate
+            for rate in (self.projection_learning_rate, self.weight_learning_rate)
+        )
+        return projections, weights
 
     def schedule(self, step: int) -> tuple[float, float]:
         """Lambda and learning rate of a step.

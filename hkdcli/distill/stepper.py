@@ -18,7 +18,7 @@ from hkdcli.distill.memory import describe_memory, is_out_of_memory
 from hkdcli.distill.objective import Counts, LossParts
 from hkdcli.distill.optimizer import build_optimizer
 from hkdcli.distill.order import Draw, StepShape, draw_step
-from hkdcli.distill.parallel import add_up_gradients, spread, wants_shards
+from hkdcli.distill.parallel import add_up_gradients, make_alike, spread, wants_shards
 from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.signals import Signals
 from hkdcli.distill.sources import BatchSource
@@ -52,7 +52,7 @@ class StepOutcome:
 
     Attributes:
         losses: `loss` and every part of it, as means over the step.
-        grad_norm: before clipping.
+        grad_norm: of all but the objective's own parameters, before clipping.
         tokens: tokens that the student has read.
         learning_rate: of this step.
         lambda_t: of this step; None: there is no lambda.
@@ -113,9 +113,10 @@ class Stepper:
             for parameter in module.parameters()
             if parameter.requires_grad
         ]
-        own = self.modules["objective"].parameters() if "objective" in self.modules else ()
+        self.own = list(self.modules["objective"].parameters()) if "objective" in self.modules else []
+        make_alike(self.own, self.accelerator)
         optimizer = build_optimizer(
-            self.parameters, settings.weight_decay, list(own), settings.objective_rate_scale
+            self.parameters, settings.weight_decay, self.own, settings.objective_rate_scales
         )
         self.optimizer = self.accelerator.prepare_optimizer(optimizer, device_placement=False)
         self.shape = StepShape(
@@ -181,9 +182,10 @@ class Stepper:
 
     def _update(self, step: int, loss: Tensor, rate: float) -> tuple[Tensor, bool]:
         """Clip and let the optimizer step, unless loss or gradient is not finite; returns the norm."""
-        limit = self.settings.max_grad_norm
-        norm = self.accelerator.clip_grad_norm_(self.parameters, math.inf if limit is None else limit)
-        finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
+        norm = self._clip([p for p in self.parameters if not any(p is own for own in self.own)])
+        # Apart: the gradients of learned weights are about 1 each, and would scale those of the student down.
+        own_norm = self._clip(self.own) if self.own else norm
+        finite = bool(torch.isfinite(loss) & torch.isfinite(norm) & torch.isfinite(own_norm))
         if finite:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
@@ -196,6 +198,12 @@ class Stepper:
                 raise self._build_limit_error(step, f"in the optimizer: {error}") from error
         self.optimizer.zero_grad()
         return norm, finite
+
+    def _clip(self, parameters: Sequence[nn.Parameter]) -> Tensor:
+        """Scale gradients down to the limit, if there is one; returns their norm before."""
+        limit = self.settings.max_grad_norm
+        norm: Tensor = self.accelerator.clip_grad_norm_(parameters, math.inf if limit is None else limit)
+        return norm
 
     def _halve(self, step: int, error: str) -> None:
         """Make the micro-batch smaller, or give up; not while a traceback keeps the step's tensors alive."""

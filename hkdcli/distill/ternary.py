@@ -18,6 +18,7 @@ distribution is q = sum_k w_k p_k.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,8 +61,9 @@ def pair_answers(
     """Bring the coupled distribution of answer tokens and the student's to the same columns.
 
     Where the upper models keep their k likeliest tokens, the columns are all that any of them keeps, and one
-    with the mass of all others. A token that a model does not keep is in that model's tail: then q is off by
-    at most sum_k w_k tail_k in total variation, and exact where all keep the same tokens.
+    with the mass of all others. A token that one keeps and another does not has in the other an even share of
+    what that one did not keep: then q is off by at most sum_k w_k tail_k in total variation, and exact where
+    all keep the same tokens.
 
     Args:
         said: at least one, each with logits, all with the same k.
@@ -78,7 +80,7 @@ def pair_answers(
         log_probs = torch.stack([_soften(signal, temperature) for signal in said])
         return mix_log_probs(log_probs, weights), torch.log_softmax(scores, -1)
     kept, is_first = _unite([signal.tokens for signal in said if signal.tokens is not None])
-    log_probs = torch.stack([_spread(signal, kept, is_first, temperature) for signal in said])
+    log_probs = torch.stack([_spread(signal, kept, is_first, vocabulary, temperature) for signal in said])
     return mix_log_probs(log_probs, weights), torch.log_softmax(merge_tail(scores, kept, is_first), -1)
 
 
@@ -187,13 +189,21 @@ def _unite(tokens: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return united, is_first
 
 
-def _spread(signal: TeacherSignal, kept: Tensor, is_first: Tensor, temperature: float) -> Tensor:
-    """Log-probabilities of an upper model on the columns `kept` and the tail: [A, U + 1]."""
+def _spread(
+    signal: TeacherSignal, kept: Tensor, is_first: Tensor, vocabulary: int, temperature: float
+) -> Tensor:
+    """Log-probabilities of an upper model on the columns `kept` and the tail: [A, U + 1].
+
+    Without an even share a token would seem impossible to the model, at a price without bound in a reverse KL.
+    """
     assert signal.logits is not None and signal.tokens is not None and signal.log_sum_exp is not None
     scores = torch.cat([signal.logits.float() / temperature, signal.log_sum_exp[:, None]], -1)
     log_probs = torch.log_softmax(scores, -1)
     own, order = signal.tokens.sort(-1)
     at = torch.searchsorted(own, kept).clamp(max=own.shape[-1] - 1)
-    known = (own.gather(-1, at) == kept) & is_first
-    columns = torch.where(known, log_probs.gather(-1, order.gather(-1, at)), FLOOR)
-    return torch.cat([columns, log_probs[:, -1:]], -1)
+    known = own.gather(-1, at) == kept
+    tail, left = log_probs[:, -1:], vocabulary - own.shape[-1]
+    columns = torch.where(known, log_probs.gather(-1, order.gather(-1, at)), tail - math.log(left))
+    taken = (is_first & ~known).sum(-1, keepdim=True) / left
+    rest = tail + torch.log1p(-taken).clamp(min=FLOOR)
+    return torch.cat([torch.where(is_first, columns, FLOOR), rest], -1)

@@ -199,8 +199,14 @@ def test_an_upper_model_of_other_tokens_speaks_of_choices_alone(batch):
     objective = make_refining({"response": 1.0}, response={"choice_weight": 0.5})
     means, _ = compute(objective, student, [told[0], foreign], batch)
     alone, _ = compute(make_refining({"response": 1.0}, uppers=("teacher",)), student, [told[0]], batch)
+    ignored = replace(told[0], log_truth=torch.full_like(told[0].log_truth, -200.0))
+    unheard, _ = compute(objective, student, [ignored, foreign], batch)
+    assert unheard["response"].item() == pytest.approx(0.0, abs=1e-6)  # who is not believed is not followed
+    equal = replace(foreign, log_truth=told[0].log_truth)
+    half, _ = compute(objective, student, [told[0], equal], batch)
+    torch.testing.assert_close(half["response"], alone["response"] / 2)
     both, _ = compute(objective, student, told, batch)
-    torch.testing.assert_close(means["response"], alone["response"])
+    assert 0 < means["response"] < alone["response"]
     torch.testing.assert_close(means["response_choice"], both["response_choice"])
 
 
@@ -226,7 +232,12 @@ def test_a_batch_that_nothing_is_learned_from_gives_zero_and_no_nan(batch):
 
 
 def refine(folder, *, top_k=3, source=None, objective=None, dropout=0.2, **options):
-    changes = {"lambda_schedule": None, "objective_learning_rate": 5e-2, **options.pop("changes", {})}
+    changes = {
+        "lambda_schedule": None,
+        "projection_learning_rate": 5e-2,
+        "weight_learning_rate": 5e-2,
+        **options.pop("changes", {}),
+    }
     objective = objective or make_refining(width=5, kappa=1.0, min_truth=1e-6)
     settings = make_settings(**changes)
     student = StatefulToy(dropout=dropout)
