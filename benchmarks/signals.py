@@ -35,10 +35,11 @@ from distill_step import describe_machine
 from step_rows import build_source as build_rows
 from step_rows import save_models
 
+from hkdcli.distill.asking import build_teaching, open_stores
 from hkdcli.distill.assembly import build_settings, build_source
 from hkdcli.distill.levels import Stage, get_start, load_learner
 from hkdcli.distill.objective import OnlineObjective
-from hkdcli.distill.refine import build_objective, build_teaching, store_signals
+from hkdcli.distill.refine import build_objective, store_signals
 from hkdcli.distill.signals import LiveTeachers
 from hkdcli.distill.stepper import Stepper
 from hkdcli.distill.upper import plan_coupling
@@ -97,17 +98,10 @@ def build_stepper(stage: Stage[RefineRecipe], contender: str) -> Stepper:
         objective = OnlineObjective(vocabulary=1, choice_weight=0.0)
         settings = build_settings(stage, stage.base)  # lambda is 0
         return Stepper(AnswerModel(student.model), LiveTeachers(), objective, source, settings)
-    chosen = stage.recipe.refine.model_copy(update={"signals": contender})
-    stage = Stage(
-        stage.recipe.model_copy(update={"refine": chosen}),
-        stage.data,
-        stage.run,
-        stage.runtime,
-        stage.reporter,
-    )
     coupling = plan_coupling(stage)
     settings = build_settings(stage, stage.base, lambda_schedule=None)
-    teaching = build_teaching(stage, coupling, student, source)
+    stores = open_stores(stage, coupling) if contender == "stored" else None
+    teaching = build_teaching(stage, coupling, student, source, stores)
     model = AnswerModel(student.model, coupling.states)
     return Stepper(model, teaching, build_objective(stage, coupling), source, settings)
 

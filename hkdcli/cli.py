@@ -110,7 +110,7 @@ def _distill(
     """Run a distilling command: here, in processes of its own, or only as far as it costs nothing."""
     console = Console(as_json=flags["--json"])
     if dry_run:
-        _end(console, engine.plan_distillation(name, recipe, overrides, reporter=console))
+        _end(console, engine.plan_distillation(name, recipe, overrides, out=out, reporter=console))
         return
     if nproc is not None and nproc > 1:
         from hkdcli.recipe_file import KINDS, read_recipe

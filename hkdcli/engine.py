@@ -88,7 +88,7 @@ def distill_refine(
         overrides: `key=value` changes to it.
         out: The run folder; null is runs/<name>.
         resume: Go on with the run that is there.
-        overwrite: Replace the run that is there; stored signals stay.
+        overwrite: Replace the run that is there; stored signals that still fit stay.
         reporter: Told about progress.
 
     Returns:
@@ -130,6 +130,10 @@ def store_signals(
     from hkdcli.recipe_refine import RefineRecipe
 
     stage = open_shared_stage(recipe_path, RefineRecipe, overrides, out=out, reporter=reporter)
+    if stage.recipe.refine.signals == "live":
+        raise UsageError(
+            "this recipe stores no signals (refine.signals: live)", hint="Leave --only-signals out."
+        )
     from hkdcli.distill.refine import store_signals
 
     rows = store_signals(stage, shard)
@@ -138,7 +142,12 @@ def store_signals(
 
 
 def plan_distillation(
-    command: str, recipe_path: Path, overrides: Sequence[str] = (), *, reporter: Reporter = SILENT
+    command: str,
+    recipe_path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    out: Path | None = None,
+    reporter: Reporter = SILENT,
 ) -> Outcome:
     """Check everything that a distilling command needs, and train nothing.
 
@@ -146,6 +155,7 @@ def plan_distillation(
         command: distill-online or distill-refine.
         recipe_path: The recipe.
         overrides: `key=value` changes to it.
+        out: The run folder; null is runs/<name>.
         reporter: Told about warnings.
 
     Returns:
@@ -153,7 +163,7 @@ def plan_distillation(
     """
     from hkdcli.recipe_file import KINDS
 
-    return plan(recipe_path, KINDS[command], overrides, reporter)
+    return plan(recipe_path, KINDS[command], overrides, out=out, reporter=reporter)
 
 
 def infer(
@@ -326,6 +336,6 @@ def parse_shard(text: str) -> tuple[int, int]:
         UsageError: It is no such pair.
     """
     index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+    if not (text.isascii() and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise UsageError(f"--shard {text}: is no share", hint="Give I/N with I from 1 to N, such as 2/4.")
     return int(index) - 1, int(count)

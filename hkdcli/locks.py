@@ -48,13 +48,18 @@ def _take(path: Path) -> int:
             owner = _describe_owner(descriptor)
             os.close(descriptor)
             raise UsageError(
-                f"{path.parent}: in use by {owner}", hint="Wait for it to end, or choose another place."
+                f"{_name_held(path)}: in use by {owner}", hint="Wait for it to end, or choose another place."
             ) from None
         if not _is_still_there(path, descriptor):  # its last owner removed it between our two calls
             os.close(descriptor)
             continue
         _refuse_other_host(path, descriptor)
         return descriptor
+
+
+def _name_held(path: Path) -> Path:
+    """What a lock is of: `.NAME.lock` of NAME beside it, `.lock` of its folder."""
+    return path.with_name(path.name[1 : -len(".lock")]) if path.name != ".lock" else path.parent
 
 
 def _is_still_there(path: Path, descriptor: int) -> bool:
@@ -69,7 +74,9 @@ def _refuse_other_host(path: Path, descriptor: int) -> None:
     if host != socket.gethostname():
         owner = _describe_owner(descriptor)
         os.close(descriptor)
-        raise UsageError(f"{path.parent}: in use by {owner}", hint=f"If that process is gone, delete {path}.")
+        raise UsageError(
+            f"{_name_held(path)}: in use by {owner}", hint=f"If that process is gone, delete {path}."
+        )
 
 
 def _describe_owner(descriptor: int) -> str:

@@ -122,19 +122,20 @@ def _open_split(source: DataSource, data: Data) -> Dataset:
     )
 
 
-def find_model(model: str, level: str | None) -> ModelSource:
+def find_model(model: str, level: str | None, *, seen: frozenset[Path] = frozenset()) -> ModelSource:
     """Find what to load: a level of a run, or the model itself.
 
     Args:
         model: A run folder, model folder, hub id or scenes:NAME.
         level: A level of the run; null is the distilled base.
+        seen: Runs that led here, each naming the next.
 
     Returns:
         What to load.
 
     Raises:
         UsageError: A level was asked of something that is no run, the run has no such level, or has not
-            come so far, or its manifest is damaged.
+            come so far, its manifest is damaged, or runs name each other in a circle.
     """
     folder = Path(model)
     if not (folder / "manifest.json").is_file():
@@ -151,8 +152,14 @@ def find_model(model: str, level: str | None) -> ModelSource:
         ) from error
     if level is not None and level not in names:
         raise UsageError(f"{model}: has no level {level}", hint=f"There are: {', '.join(names)}.")
+    if folder.resolve() in seen:
+        raise UsageError(
+            f"{model}: the level {level} is said to be in a run that says it is in this one",
+            hint="Name the folder that holds its weights.",
+        )
     place = len(names) - 1 if level is None else names.index(level)
-    return _find_level(folder, place, pyramid[place], is_base=place == len(names) - 1)
+    is_base = place == len(names) - 1
+    return _find_level(folder, place, pyramid[place], is_base=is_base, seen=seen | {folder.resolve()})
 
 
 def open_pyramid(recipe: R) -> R:
@@ -169,17 +176,19 @@ def open_pyramid(recipe: R) -> R:
 
 
 def _open_level(level: Level) -> Level:
-    if level.level is None:
+    if level.level is None and not (Path(level.model) / "manifest.json").is_file():
         return level
     found = find_model(level.model, level.level)
     if found.adapter is not None and level.adapter is not None:
-        raise UsageError(f"{level.name}: level {level.level} of {level.model} has an adapter already")
+        raise UsageError(f"{level.name}: that level of {level.model} has an adapter already")
     return level.model_copy(
         update={"model": found.model, "adapter": level.adapter or found.adapter, "level": None}
     )
 
 
-def _find_level(folder: Path, place: int, entry: dict[str, Any], *, is_base: bool) -> ModelSource:
+def _find_level(
+    folder: Path, place: int, entry: dict[str, Any], *, is_base: bool, seen: frozenset[Path]
+) -> ModelSource:
     """A trained level is in the run folder; one that came ready, and stayed so, where the recipe says."""
     own = folder / "levels" / f"{place}-{entry['name']}"
     held = {name: entry[name] for name in ("quantization", "quantized_parts") if name in entry}
@@ -187,7 +196,7 @@ def _find_level(folder: Path, place: int, entry: dict[str, Any], *, is_base: boo
         if candidate.is_dir():
             return ModelSource(str(candidate), **held)
     if entry["train"] is None and entry.get("level") is not None:
-        return replace(find_model(entry["model"], entry["level"]), **held)
+        return replace(find_model(entry["model"], entry["level"], seen=seen), **held)
     if entry["train"] is None:
         return ModelSource(entry["model"], entry["adapter"], **held)
     raise UsageError(f"{folder}: level {entry['name']} is not trained yet", hint="Go on with --resume.")

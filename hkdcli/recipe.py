@@ -10,7 +10,7 @@ Here is what concerns the pyramid; data, training loop, adapters and runtime are
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -115,7 +115,7 @@ class Divergence(RecipePart):
     """How far the student's distribution is from the teacher's."""
     beta: float | None = Field(default=None, ge=0, le=1)
     """Mixing weight of jsd and skew_kl; null with the others."""
-    temperature: PositiveFloat = 1.0
+    temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     """Temperature on both sides."""
     scale_by_temperature: bool = True
     """Multiply the divergence by the temperature's square, so that its gradients keep their size."""

@@ -5,18 +5,30 @@ The levels above the last come ready and teach together; the last is the student
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from hkdcli.recipe import Divergence, Level, RunRecipe, TeacherCheck
-from hkdcli.recipe_blocks import Fraction, PositiveFloat, PositiveInt, RecipePart, build_problem
+from hkdcli.recipe_blocks import (
+    Fraction,
+    LoraTuning,
+    PositiveFloat,
+    PositiveInt,
+    RecipePart,
+    build_problem,
+)
+
+SNAPSHOT = "snapshot"  # the upper model that is the student as it was
+
+
+PartWeight = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 class Response(Divergence):
     """The response part: the student's answer against what the upper models say together."""
 
-    weight: PositiveFloat | None = None
+    weight: PartWeight | None = None
     """Fixed weight of the part; null learns it, as exp(-s) with s from 0."""
     top_k: PositiveInt | None = 64
     """Keep each upper model's k likeliest tokens and the mass of all others; null keeps every token."""
@@ -34,14 +46,14 @@ class Response(Divergence):
 class Feature(RecipePart):
     """The feature part: directions of hidden states, student against the first level."""
 
-    weight: PositiveFloat | None = None
+    weight: PartWeight | None = None
     """Fixed weight of the part; null learns it, as exp(-s) with s from 0."""
 
 
 class Relation(RecipePart):
     """The relation part: how alike the states of a record's tokens are, student against the first level."""
 
-    weight: PositiveFloat | None = None
+    weight: PartWeight | None = None
     """Fixed weight of the part; null learns it, as exp(-s) with s from 0."""
 
 
@@ -50,9 +62,9 @@ class MatchedStates(RecipePart):
 
     layer_map: Literal["relative", "last"] = "relative"
     """`relative`: layers at equal fractions of both depths; `last`: the last layer of each."""
-    layers: PositiveInt = 4
+    layers: Annotated[int, Field(ge=1, le=256)] = 4
     """How many layers `relative` matches; no more than the shallower model has."""
-    grid: PositiveInt = 4
+    grid: Annotated[int, Field(ge=1, le=64)] = 4
     """Cells to a side that the tokens of the picture are pooled to, in both models."""
 
 
@@ -65,7 +77,7 @@ class Refine(RecipePart):
     """Folder of stored signals, which several runs may share; null is `signals` in the run folder."""
     snapshot: bool = False
     """Let the student's own snapshot, as it is when stage two begins, be one of the upper models."""
-    kappa: PositiveFloat = 1.0
+    kappa: Annotated[float, Field(ge=1e-3, le=1e6)] = 1.0
     """How softly the truth couples the upper models: small lets the one that is nearest to it speak alone."""
     min_truth: Fraction = 0.1
     """An example to whose truth no upper model gives this probability is learned from labels alone."""
@@ -110,10 +122,17 @@ class RefineRecipe(RunRecipe):
     def _fill_in_train(cls, levels: tuple[Level, ...], info: ValidationInfo) -> tuple[Level, ...]:
         """The student is filled in as in stage one; the levels above it come ready."""
         *upper, student = levels
+        if any(level.name == SNAPSHOT for level in levels):
+            raise build_problem(f"no level can be called {SNAPSHOT}: that is the student as it was")
         for level in upper:
             if level.train is not None and "train" in level.model_fields_set:
                 raise build_problem(
                     f"{level.name}: only the last level is trained in stage two; leave train out"
+                )
+            if level.weight != 1.0 or level.tuning != LoraTuning():
+                raise build_problem(
+                    f"{level.name}: weight and tuning say nothing of a level that teaches in stage two; "
+                    "leave them out (the truth decides how much each is believed)"
                 )
         ready = (level.model_copy(update={"train": None}) for level in upper)
         return (*ready, *super()._fill_in_train((student,), info))

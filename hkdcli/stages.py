@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +19,7 @@ from hkdcli.tables import tabulate_levels
 if TYPE_CHECKING:
     from hkdcli.data.datasets import Dataset
     from hkdcli.distill.levels import Stage
-    from hkdcli.recipe import RunRecipe
+    from hkdcli.recipe import Level, RunRecipe
     from hkdcli.runs import Facts, RunFolder
 
 R = TypeVar("R", bound="RunRecipe")
@@ -51,17 +52,21 @@ def open_stage(
     """
     from hkdcli.ranks import join_ranks
     from hkdcli.recipe_file import read_recipe
-    from hkdcli.runs import open_run
+    from hkdcli.runs import RunFolder, open_run
 
     with join_ranks():
         recipe = read_recipe(recipe_path, kind, overrides)
         splits = open_splits(recipe.data, reporter)
         folder, facts = out or Path("runs") / recipe.name, build_facts(recipe, splits)
-        if overwrite:
-            _check_spares_levels(recipe, folder)
         found = open_pyramid(recipe)
+        if overwrite:
+            _check_spares_levels([*recipe.pyramid, *found.pyramid], folder)
+        # What is refused is refused before the folder is claimed; --overwrite drops signals of its own.
+        stage = _build_stage(found, splits, RunFolder(folder, resumed=resume), reporter)
+        if not overwrite:
+            _check_stores(stage)
         with open_run(folder, facts, resume=resume, overwrite=overwrite) as run:
-            yield _build_stage(found, splits, run, reporter)
+            yield replace(stage, run=run)
 
 
 def open_shared_stage(
@@ -88,13 +93,16 @@ def open_shared_stage(
     return _build_stage(open_pyramid(recipe), splits, run, reporter)
 
 
-def plan(recipe_path: Path, kind: type[R], overrides: Sequence[str], reporter: Reporter) -> Outcome:
+def plan(
+    recipe_path: Path, kind: type[R], overrides: Sequence[str], *, out: Path | None, reporter: Reporter
+) -> Outcome:
     """Check everything that a run needs, and train nothing.
 
     Args:
         recipe_path: The recipe.
         kind: What it is a recipe of.
         overrides: `key=value` changes to it.
+        out: The run folder; null is runs/<name>.
         reporter: Told about warnings.
 
     Returns:
@@ -104,11 +112,16 @@ def plan(recipe_path: Path, kind: type[R], overrides: Sequence[str], reporter: R
 
     recipe = read_recipe(recipe_path, kind, overrides)
     splits = open_splits(recipe.data, reporter)
+    from hkdcli.distill.levels import Stage
     from hkdcli.distill.preflight import check_pyramid
+    from hkdcli.runs import RunFolder
     from hkdcli.runtime import choose_runtime
 
-    levels = check_pyramid(open_pyramid(recipe))
-    runtime = choose_runtime(recipe.runtime.device, recipe.runtime.dtype).describe()
+    found, run = open_pyramid(recipe), RunFolder(out or Path("runs") / recipe.name, resumed=False)
+    levels = check_pyramid(found)
+    chosen = choose_runtime(recipe.runtime.device, recipe.runtime.dtype)
+    _check_stores(Stage(found, splits, run, chosen, reporter))
+    runtime = chosen.describe()
     counts = {name: _count(split) for name, split in splits.items()}
     rows = [(name, *map(str, count.values())) for name, count in counts.items()]
     data = Table("Data", ("split", "records", "images", "left out"), rows)
@@ -162,9 +175,19 @@ def _build_stage(recipe: R, splits: dict[str, Dataset], run: RunFolder, reporter
     return Stage(recipe, splits, run, runtime, reporter)
 
 
-def _check_spares_levels(recipe: RunRecipe, folder: Path) -> None:
-    """Refuse to overwrite the run that a level of the recipe comes from."""
-    for level in recipe.pyramid:
+def _check_stores(stage: Stage[Any]) -> None:
+    """Refuse stored signals that are not those a recipe of stage two asks for."""
+    from hkdcli.recipe_refine import RefineRecipe
+
+    if isinstance(stage.recipe, RefineRecipe):
+        from hkdcli.distill.asking import check_stores
+
+        check_stores(stage)
+
+
+def _check_spares_levels(levels: Sequence[Level], folder: Path) -> None:
+    """Refuse to overwrite the run that a level comes from, named by the recipe or by a run that it names."""
+    for level in levels:
         for name in (level.model, level.adapter or ""):
             if name and Path(name).exists() and folder.resolve() in (Path(name) / "x").resolve().parents:
                 raise UsageError(

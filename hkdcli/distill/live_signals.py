@@ -19,27 +19,17 @@ class LiveUpper(nn.Module):
     Args:
         model: takes a Batch and gives AnswerLogits, with states where the plan has them.
         plan: what it is asked for.
-        source: where its batches come from; None: it takes the one it is given.
     """
 
-    def __init__(self, model: nn.Module, plan: SignalPlan, source: BatchSource | None = None) -> None:
+    def __init__(self, model: nn.Module, plan: SignalPlan) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
-        self.plan, self.source = plan, source
+        self.plan = plan
 
     @torch.no_grad()
-    def forward(self, batch: Batch, draws: Sequence[Draw]) -> TeacherSignal:
-        """What it says about a micro-batch.
-
-        Args:
-            batch: on the model's device.
-            draws: what it holds; needed where the model has a source of its own.
-
-        Returns:
-            The signal, on that device.
-        """
-        read = batch if self.source is None else self.source.load(draws).to(batch.first.device)
-        return build_signal(self.model(read), read, self.plan)
+    def forward(self, batch: Batch) -> TeacherSignal:
+        """What it says about a micro-batch in its own tokens, which is on its device."""
+        return build_signal(self.model(batch), batch, self.plan)
 
 
 class LiveSignals(nn.Module):
@@ -47,12 +37,23 @@ class LiveSignals(nn.Module):
 
     Args:
         uppers: the models.
+        sources: for each where its batches come from; None: it takes the student's, because it reads a record
+            as the student does. Models that read alike share one. Without the argument all read as it does.
     """
 
-    def __init__(self, uppers: Sequence[LiveUpper]) -> None:
+    def __init__(
+        self, uppers: Sequence[LiveUpper], sources: Sequence[BatchSource | None] | None = None
+    ) -> None:
         super().__init__()
-        self.uppers = nn.ModuleList(uppers)
+        self.uppers, self.sources = nn.ModuleList(uppers), sources or [None] * len(uppers)
 
     def forward(self, batch: Batch, draws: Sequence[Draw]) -> list[TeacherSignal]:
-        """One TeacherSignal per upper model, in their order."""
-        return [upper(batch, draws) for upper in self.uppers]
+        """One TeacherSignal per upper model, in their order, on the device of the student's batch."""
+        read: dict[int | None, Batch] = {None: batch}
+        for source in self.sources:
+            if id(source) not in read and source is not None:
+                read[id(source)] = source.load(draws).to(batch.first.device)
+        return [
+            upper(read[None if source is None else id(source)])
+            for upper, source in zip(self.uppers, self.sources, strict=True)
+        ]

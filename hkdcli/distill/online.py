@@ -90,7 +90,7 @@ def _load_teachers(stage: Stage[Recipe], lesson: Lesson) -> list[LoadedModel]:
             load_learner(stage, place, levels[place]) if learns else load_level(levels[place], stage.runtime)
         )
         folder = stage.run.level(place, levels[place].name)
-        check_teacher(stage, levels[place], teachers[-1], folder)
+        check_teacher(stage, levels[place], lambda: teachers[-1], folder)
     return teachers
 
 

@@ -11,6 +11,7 @@ or in a DataError, and holds no more in memory at once than one record.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import struct
 import weakref
@@ -48,7 +49,7 @@ class RecordFile:
 
     Attributes:
         end: where the whole records end, in bytes.
-        damaged: records in the middle whose checksum does not hold.
+        damaged: records in the middle whose checksum does not hold, and stretches that are no records.
         torn: whether something that is no whole record stands after `end`.
     """
 
@@ -57,6 +58,7 @@ class RecordFile:
         self.end = self.damaged = 0
         self.torn = False
         self._places: dict[bytes, tuple[int, int]] = {}  # key -> offset of the header, bytes with the header
+        check_regular(path)
         with _read_errors(path):
             self._descriptor = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._descriptor)
@@ -72,15 +74,10 @@ class RecordFile:
         """Find the records that were appended since the last scan; of two with one key the last counts."""
         with _read_errors(self.path), self.path.open("rb", buffering=_PIECE_BYTES) as file:
             size = os.fstat(file.fileno()).st_size
-            file.seek(self.end)
-            while (header := _parse_header(file.read(_HEADER_BYTES))) is not None:
-                after = self.end + _HEADER_BYTES + header.length
-                if after > size:
-                    break
-                holds = _hash_payload(file, header, self.seed) == header.checksum
-                if not holds and after == size:  # half written, or half on the disk when the power went
-                    break
-                self._count(header.key, after, holds)
+            self._scan_run(file, size)
+            while (start := self._find_record(file, size)) is not None:
+                self.damaged, self.end = self.damaged + 1, start
+                self._scan_run(file, size)
             self.torn = self.end < size
 
     def read(self, key: bytes) -> bytes:
@@ -105,6 +102,33 @@ class RecordFile:
                 hint="Check the disk, then store what is missing again.",
             )
         return payload
+
+    def _scan_run(self, file: BinaryIO, size: int) -> None:
+        """Read on from `end`, record by record, to the first place that is none."""
+        file.seek(self.end)
+        while (header := _parse_header(file.read(_HEADER_BYTES))) is not None:
+            after = self.end + _HEADER_BYTES + header.length
+            if after > size:
+                return
+            holds = _hash_payload(file, header, self.seed) == header.checksum
+            if not holds and after == size:  # half written, or half on the disk when the power went
+                return
+            self._count(header.key, after, holds)
+
+    def _find_record(self, file: BinaryIO, size: int) -> int | None:
+        """Where the next whole record begins behind a damaged header; None: there is no more."""
+        if self.end + _HEADER_BYTES >= size:
+            return None
+        with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as view:
+            start = view.find(_MAGIC, self.end + 1)
+            while start >= 0:
+                header = _parse_header(view[start : start + _HEADER_BYTES])
+                if header is not None and start + _HEADER_BYTES + header.length <= size:
+                    file.seek(start + _HEADER_BYTES)
+                    if _hash_payload(file, header, self.seed) == header.checksum:
+                        return start
+                start = view.find(_MAGIC, start + 1)
+        return None
 
     def _count(self, key: bytes, after: int, holds: bool) -> None:
         if holds:
@@ -161,6 +185,15 @@ class Appender:
             raise
         for (key, _), block in zip(records, blocks, strict=True):
             file._count(key, file.end + len(block), holds=True)
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is there and no regular file: to open a pipe waits for ever; raises DataError."""
+    with _read_errors(path):
+        if path.exists() and not path.is_file():
+            raise DataError(
+                f"{path}: is no regular file", hint="Remove it: its signals are then computed again."
+            )
 
 
 def make_record_file(path: Path) -> None:

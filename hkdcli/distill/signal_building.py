@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from hkdcli.distill.sources import DatasetSource
 from hkdcli.distill.stopping import listen_for_stop
 from hkdcli.distill.teacher_signal import TeacherSignal
 from hkdcli.errors import BadRow, MachineLimitError, StoppedError
+from hkdcli.ranks import collect, find_largest, sign
 from hkdcli.reporter import Reporter, SilentReporter
 
 Ask = Callable[[Batch, Sequence[Draw]], TeacherSignal]
@@ -65,35 +66,44 @@ def build_signals(
     chunks = [build.plan(range(at, min(at + batch_size, source.size))) for at in starts]
     missing = [chunk for chunk in chunks if build.lacks(chunk)]
     before, added = store.describe(), 0
-    if missing:
+    if is_missing := bool(find_largest(len(missing))):
         reporter.note(f"{task}: before, {store.folder} has {before}")
         if before.damaged:
             reporter.warn(f"{task}: {before.damaged} stored records are damaged, and count as missing")
         total = sum(len(chunk.draws) for chunk in chunks)
         reporter.start(task, total, total - sum(len(chunk.draws) for chunk in missing))
         try:
-            added = _append_all(build, missing, f"{shard[0]}-of-{shard[1]}", total, reporter)
+            added = _append_all(build, missing, f"{shard[0] + 1}-of-{shard[1]}", total, reporter)
         finally:
             reporter.finish()
         store.refresh()  # other processes have appended to other shards
-    if build.lost:
-        said = "; ".join(render_first_ids(build.lost.values()))
-        reporter.warn(f"{task}: {len(build.lost)} records cannot be read, and have no signal: {said}")
-    reporter.note(f"{task}: {'now' if missing else 'complete'}, {store.folder} has {store.describe()}")
+    lost = [BadRow(**row) for rows in collect([asdict(row) for row in build.lost.values()]) for row in rows]
+    if lost:
+        said = "; ".join(render_first_ids(lost))
+        reporter.warn(f"{task}: {len(lost)} records cannot be read, and have no signal: {said}")
+    end = "now" if is_missing else "complete" if shard[1] == 1 else "this share is complete"
+    reporter.note(f"{task}: {end}, {store.folder} has {store.describe()}")
     return added
 
 
 def _append_all(build: _Build, missing: Sequence[_Chunk], shard: str, total: int, reporter: Reporter) -> int:
-    """Ask about every chunk that still lacks something, and append what was missing; returns how much."""
+    """Ask about every chunk that still lacks something, and append what was missing; returns how much.
+
+    Processes that share the work meet after every chunk, as in training: one that is lost is noticed, and one
+    that has little to do waits for the others however long they take.
+    """
     added, done = 0, total - sum(len(chunk.draws) for chunk in missing)
     with build.store.write_shard(shard) as writer, listen_for_stop() as stop:
-        for chunk in missing:
-            if build.lacks(chunk):  # else another process has stored it in the meantime
-                records = build.compute(chunk)
-                writer.append(records)
-                added += len(records)
-            done += len(chunk.draws)
-            reporter.advance(done)
+        for turn in range(find_largest(len(missing))):
+            for chunk in missing[turn : turn + 1]:
+                sign(turn + 1, "asking about", [build.get_id(draw) for draw in chunk.draws])
+                if build.lacks(chunk):  # else another process has stored it in the meantime
+                    records = build.compute(chunk)
+                    writer.append(records)
+                    added += len(records)
+                done += len(chunk.draws)
+                reporter.advance(done)
+            stop.signal_number = find_largest(stop.signal_number or 0) or None
             if stop.signal_number is not None:
                 raise StoppedError(
                     f"stopped; the signals of {done} of {total} records are stored in {build.store.folder}",
@@ -121,6 +131,9 @@ class _Build:
     pixel_hashes: dict[str, str]
     task: str
     lost: dict[str, BadRow] = field(default_factory=dict)
+
+    def get_id(self, draw: Draw) -> str:
+        return self.source.dataset.examples[draw.index].id
 
     def plan(self, indices: range) -> _Chunk:
         draws = tuple(Draw(0, index) for index in indices)

@@ -24,7 +24,7 @@ from safetensors.numpy import load, save
 
 from hkdcli.atomic import disk_errors, write_json
 from hkdcli.differences import render_differences
-from hkdcli.distill.record_file import Appender, RecordFile, make_record_file
+from hkdcli.distill.record_file import Appender, RecordFile, check_regular, make_record_file
 from hkdcli.errors import DataError, UsageError
 from hkdcli.locks import hold_lock
 
@@ -83,11 +83,7 @@ class SignalStore:
                 hint = "Put the file back, or delete the folder: its signals are then computed again."
                 raise DataError(f"{folder}: holds signals, but no key.json that says whose", hint=hint)
             write_json(path, key)
-        if lines := _compare_keys(path, key):
-            raise UsageError(
-                "\n".join([f"{folder}: holds signals that are not those asked for; these differ", *lines]),
-                hint="Give another folder with refine.store, or delete this one.",
-            )
+        check_store(folder, key)
         text = json.dumps(key, sort_keys=True, allow_nan=False)
         return cls(folder, hashlib.sha256(text.encode()).digest())
 
@@ -166,6 +162,24 @@ class SignalStore:
         return next((file for file in self._files.values() if raw in file), None)
 
 
+def check_store(folder: Path, key: Mapping[str, Any]) -> None:
+    """Check that a folder holds the signals of a key, or none; nothing is written.
+
+    Args:
+        folder: where they are; may be absent.
+        key: what they should depend on.
+
+    Raises:
+        UsageError: it holds others; the message lists every difference.
+    """
+    path = folder / "key.json"
+    if path.exists() and (lines := _compare_keys(path, key)):
+        raise UsageError(
+            "\n".join([f"{folder}: holds signals that are not those asked for; these differ", *lines]),
+            hint="Give another folder with refine.store, or delete this one.",
+        )
+
+
 def drop_stale_store(folder: Path, key: Mapping[str, Any]) -> bool:
     """Remove a store that holds the signals of another key, or cannot be told to hold any.
 
@@ -176,11 +190,15 @@ def drop_stale_store(folder: Path, key: Mapping[str, Any]) -> bool:
     Returns:
         Whether there was one.
     """
+    if not folder.exists():
+        return False
     try:
-        if not folder.exists() or not _compare_keys(folder / "key.json", key):
+        if not _compare_keys(folder / "key.json", key):
             return False
-    except DataError:
-        pass
+    except DataError as error:
+        # What cannot be read now may be read later; what is absent or no JSON never will.
+        if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+            raise
     with disk_errors(folder):
         shutil.rmtree(folder)
     return True
@@ -211,6 +229,7 @@ def _encode(record: StoredRecord) -> bytes:
 def _compare_keys(path: Path, key: Mapping[str, Any]) -> list[str]:
     """What differs between the key on disk and this one, a line each."""
     hint = "Delete the folder: its signals are then computed again."
+    check_regular(path)
     try:
         with path.open("rb") as file:
             stored = json.loads(file.read(_MOST_KEY_BYTES))

@@ -53,7 +53,10 @@ def _read_all(store: SignalStore, keys: Sequence[str], ids: Sequence[str]) -> li
     """The records of these keys; without keys an empty one, which says what a signal looks like."""
     absent = [name for key, name in zip(keys, ids, strict=True) if key not in store]
     if absent:
-        detail = "its picture, text, answer or order of choices is another than when signals were stored"
+        detail = (
+            "its picture, text, answer or order of choices is another than when signals were stored, or "
+            "could not be read then"
+        )
         raise DataError(
             f"record {absent[0]!r}: {store.folder} has no signal for it",
             [BadRow("signal.missing", name, str(store.folder), detail) for name in absent],

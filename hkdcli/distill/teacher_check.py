@@ -7,6 +7,7 @@ the price of a whole training: the run stops. Its score is about what a student 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import psutil
 import torch
 
 from hkdcli.atomic import write_json
-from hkdcli.data.datasets import Dataset
+from hkdcli.data.datasets import Dataset, hash_examples
 from hkdcli.distill.answering import answer_all, score_answers, take_sample
 from hkdcli.distill.levels import Stage, TrainedLevel, load_level
 from hkdcli.distill.reading import check_runs
@@ -30,13 +31,15 @@ if TYPE_CHECKING:
 FILE_NAME = "teacher_check.json"
 
 
-def check_teacher(stage: Stage[RunRecipe], level: TrainedLevel, loaded: LoadedModel, folder: Path) -> None:
-    """Check a teacher, once: what was found is kept in a folder.
+def check_teacher(
+    stage: Stage[RunRecipe], level: TrainedLevel, load: Callable[[], LoadedModel], folder: Path
+) -> None:
+    """Check a teacher, once: what was found is kept in a folder, and counts for the same records alone.
 
     Args:
         stage: the run; `teacher_check` of its recipe says how much to ask and what failing does.
         level: the teacher.
-        loaded: the same, ready to answer.
+        load: gives the same, ready to answer; not called where what was found is at hand.
         folder: where what was found is kept: its own in the run, or that of its stored signals.
 
     Raises:
@@ -45,9 +48,13 @@ def check_teacher(stage: Stage[RunRecipe], level: TrainedLevel, loaded: LoadedMo
     settings = stage.recipe.teacher_check
     if settings is None:
         return
+    split = "dev" if "dev" in stage.data else "train"
+    sample = take_sample(stage.data[split], settings.size)
+    asked: dict[str, Any] = {"split": split, "records": len(sample.examples)}
+    asked |= {"quantization": level.quantization, "data": hash_examples(sample.examples)}
     path = folder / FILE_NAME
-    if (found := _read(path)) is None:
-        found = _examine(stage, level, loaded, settings.size)
+    if (found := _read(path, asked)) is None:
+        found = asked | _examine(stage, level, load(), sample)
         write_json(path, found)
     stage.reporter.note(_describe(level.name, found))
     if found["micro_f1"] > found["constant_micro_f1"]:
@@ -65,24 +72,23 @@ def check_teacher(stage: Stage[RunRecipe], level: TrainedLevel, loaded: LoadedMo
     stage.reporter.warn(message)
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """What was found earlier in the run; None where that is not written or damaged: the teacher is asked."""
+def _read(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What was found earlier; None where that is not written, damaged or of other records."""
     try:
         found: dict[str, Any] = json.loads(path.read_bytes())
         _describe("", found)
-    except (OSError, ValueError, KeyError, TypeError):
+        return found if asked.items() <= found.items() else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return found
 
 
-def _examine(stage: Stage[RunRecipe], level: TrainedLevel, loaded: LoadedModel, size: int) -> dict[str, Any]:
-    split = "dev" if "dev" in stage.data else "train"
-    sample = take_sample(stage.data[split], size)
+def _examine(
+    stage: Stage[RunRecipe], level: TrainedLevel, loaded: LoadedModel, sample: Dataset
+) -> dict[str, Any]:
     check_runs(loaded, sample)
     said = answer_all(Scorer(loaded), sample, level.batch_size)
     metrics = score_answers(said, sample).metrics
-    found = {"split": split, "records": len(sample.examples), "quantization": level.quantization}
-    found |= {name: metrics[name] or 0.0 for name in ("micro_f1", "constant_micro_f1")}
+    found: dict[str, Any] = {name: metrics[name] or 0.0 for name in ("micro_f1", "constant_micro_f1")}
     return found | {"agreement_unquantized": _compare_unquantized(stage, level, loaded, said, sample)}
 
 

@@ -93,8 +93,7 @@ def build_signal(answer: AnswerLogits, batch: Batch, plan: SignalPlan) -> Teache
 
 def find_examples(batch: Batch) -> Tensor:
     """Which example each answer position belongs to: [A], an index into `Batch.first`."""
-    total = torch.tensor([len(batch.answer_targets)], device=batch.first.device)
-    counts = torch.cat([batch.first, total]).diff()
+    counts = torch.cat([batch.first, batch.first.new_full((1,), len(batch.answer_targets))]).diff()
     return torch.repeat_interleave(counts, output_size=len(batch.answer_targets))
 
 

@@ -194,7 +194,7 @@ def _spread(
 ) -> Tensor:
     """Log-probabilities of an upper model on the columns `kept` and the tail: [A, U + 1].
 
-    Without an even share a token would seem impossible to the model, at a price without bound in a reverse KL.
+    Without an even share a token would seem impossible to the model, and a reverse KL would have no bound.
     """
     assert signal.logits is not None and signal.tokens is not None and signal.log_sum_exp is not None
     scores = torch.cat([signal.logits.float() / temperature, signal.log_sum_exp[:, None]], -1)

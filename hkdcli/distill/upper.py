@@ -16,12 +16,10 @@ from hkdcli.models.loading import load_processor, read_config
 from hkdcli.models.locating import ModelParts, locate_model
 from hkdcli.models.states import StatePlan, match_layers
 from hkdcli.models.views import find_views
-from hkdcli.recipe_refine import Response
+from hkdcli.recipe_refine import SNAPSHOT, Response
 
 if TYPE_CHECKING:
     from hkdcli.recipe_refine import RefineRecipe
-
-SNAPSHOT = "snapshot"
 
 
 @dataclass(frozen=True, slots=True)

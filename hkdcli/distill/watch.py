@@ -46,6 +46,7 @@ class Watch:
         self._started = time.perf_counter() - progress.seconds
         self._tokens, self._seconds = 0, 0.0  # of the steps since the last line of the log
         self._not_finite = 0
+        self._any_finite = progress.step > 0  # that many steps in a row would have ended the training before
 
     def begin(self, task: str) -> None:
         """Open the log and tell what begins, or from where it goes on."""
@@ -109,15 +110,17 @@ class Watch:
 
     def _check_finite(self, step: int, outcome: StepOutcome) -> None:
         self._not_finite = 0 if outcome.finite else self._not_finite + 1
+        self._any_finite = self._any_finite or outcome.finite
         if not outcome.finite:
             self.reporter.warn(
                 f"step {step}: loss {self.figures['loss']}, gradient norm {self.figures['grad_norm']}; "
                 "the weights stay as they are"
             )
-        if self._not_finite == MAX_NOT_FINITE:
+        is_over = step == self.settings.max_steps and not self._any_finite
+        if self._not_finite == MAX_NOT_FINITE or is_over:
             raise HkdError(
-                f"step {step}: loss or gradient not finite {MAX_NOT_FINITE} steps in a row; the weights are "
-                "untouched by these steps, and the last checkpoint is kept",
+                f"step {step}: loss or gradient not finite {self._not_finite} steps in a row; the weights "
+                "are untouched by these steps, and the last checkpoint is kept",
                 hint="Lower learning_rate or max_grad_norm, and look at the figures in log.jsonl.",
             )
 

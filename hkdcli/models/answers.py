@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hkdcli.data.batches import Batch, move_inputs
 from hkdcli.errors import ModelError
 from hkdcli.models import families
-from hkdcli.models.states import StatePlan, States, capture_layers, take_states
+from hkdcli.models.states import StatePlan, States, build_pooling, capture_layers, take_states
 
 # Rows of logits at once in scoring: 128 x 152,064 in float32 is 78 MB.
 _HEAD_ROWS = 128
@@ -36,13 +36,8 @@ class AnswerLogits:
     states: States | None = None
 
     def detach(self) -> AnswerLogits:
-        """The same without a graph."""
-        choices, states = self.choices, self.states
-        return AnswerLogits(
-            self.logits.detach(),
-            None if choices is None else choices.detach(),
-            None if states is None else states.detach(),
-        )
+        """The logits without a graph; without states."""
+        return AnswerLogits(self.logits.detach(), None if self.choices is None else self.choices.detach())
 
 
 class AnswerModel(nn.Module):
@@ -72,9 +67,14 @@ class AnswerModel(nn.Module):
         # Pixels come in float32; a model that is held in bfloat16 takes no others than its own.
         dtype = families.unwrap(self.model).get_input_embeddings().weight.dtype
         inputs = move_inputs(batch.model_inputs, batch.first.device, dtype)
-        with capture_layers(self.model, self.states.layers if self.states else ()) as outputs:
-            hidden = compute_hidden_states(self.model, inputs)
-        states = None if self.states is None else take_states(self.model, outputs, batch, self.states.grid)
+        if self.states is None:
+            hidden, states = compute_hidden_states(self.model, inputs), None
+        else:
+            # First, because it waits for the device: later it would wait for the whole backbone.
+            pooling = build_pooling(families.unwrap(self.model).config, batch, self.states.grid)
+            with capture_layers(self.model, self.states.layers) as outputs:
+                hidden = compute_hidden_states(self.model, inputs)
+            states = take_states(outputs, batch, pooling)
         logits = compute_logits(self.model, hidden[batch.answer_rows, batch.answer_columns])
         return AnswerLogits(logits, states=states)
 

@@ -53,10 +53,6 @@ class States:
     answer: Tensor
     image: Tensor
 
-    def detach(self) -> States:
-        """The same without a graph."""
-        return States(self.answer.detach(), self.image.detach())
-
 
 def match_layers(layer_map: LayerMap, layers: int, *depths: int) -> tuple[tuple[int, ...], ...]:
     """Say which layers of models of different depth are compared.
@@ -103,23 +99,22 @@ def capture_layers(model: nn.Module, layers: Sequence[int]) -> Iterator[list[Ten
             handle.remove()
 
 
-def take_states(model: nn.Module, outputs: Sequence[Tensor], batch: Batch, grid: int) -> States:
+def take_states(outputs: Sequence[Tensor], batch: Batch, pooling: Tensor) -> States:
     """Take the states of the answers and of the pooled picture out of whole layers.
 
     Args:
-        model: that they are of.
         outputs: [B, L, H] of each layer.
         batch: on their device.
-        grid: cells to a side.
+        pooling: of that batch, as `build_pooling` gives it.
 
     Returns:
-        The states, with the graph of the outputs. `find_views` says what is refused.
+        The states, with the graph of the outputs.
     """
-    pooling = build_pooling(families.unwrap(model).config, batch, grid).to(outputs[0].dtype)
     # One index into flat rows has a fast backward pass; the picture is pooled before any row is left out.
     places = batch.answer_rows * outputs[0].shape[1] + batch.answer_columns
     answer = torch.stack([output.flatten(0, 1).index_select(0, places) for output in outputs])
-    image = torch.stack([pooling @ output for output in outputs])
+    weights = pooling.to(outputs[0].dtype)
+    image = torch.stack([weights @ output for output in outputs])
     return States(answer, image.index_select(1, batch.answer_rows[batch.first]))
 
 
@@ -132,7 +127,7 @@ def build_pooling(config: Any, batch: Batch, grid: int) -> Tensor:
         grid: cells to a side.
 
     Returns:
-        [B, C, L], float32, on the device of the batch.
+        [B, C, L], float32, on the device of the batch. `find_views` says what is refused.
     """
     input_ids = batch.model_inputs["input_ids"]
     weights = torch.zeros(len(input_ids), grid * grid, input_ids.shape[1])

@@ -47,10 +47,7 @@ def find_views(config: Any, inputs: Mapping[str, Tensor]) -> list[View]:
         tile = count if size is None else size
         side = math.isqrt(tile)
         if side * side != tile or not 0 < tile <= count:
-            raise ModelError(
-                f"how {count} image tokens of a {config.model_type} model lie over the picture is not known",
-                hint="refine answers alone: refine.feature=null refine.relation=null",
-            )
+            raise _build_refusal(config, f"{count} image tokens")
         views.append(View(count - tile if is_last else 0, side, side))
     return views
 
@@ -59,6 +56,13 @@ def find_image_tokens(config: Any, input_ids: Tensor) -> Tensor:
     """Which tokens stand for the picture: ids [B, L] -> [B, L], bool."""
     token = getattr(config, "image_token_id", None)
     return input_ids == (config.image_token_index if token is None else token)
+
+
+def _build_refusal(config: Any, what: str) -> ModelError:
+    return ModelError(
+        f"how {what} of a {config.model_type} model lie over the picture is not known",
+        hint="refine answers alone: refine.feature=null refine.relation=null",
+    )
 
 
 def _find_tile(config: Any) -> tuple[int | None, bool]:
@@ -72,4 +76,6 @@ def _find_tile(config: Any) -> tuple[int | None, bool]:
         return config.mm_tokens_per_image, False
     if config.model_type == "llava_onevision":
         return (vision.image_size // vision.patch_size) ** 2, False
-    return None, False
+    if config.model_type in ("llava", "vipllava", "fast_vlm"):
+        return None, False
+    raise _build_refusal(config, "image tokens")

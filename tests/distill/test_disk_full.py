@@ -96,7 +96,7 @@ from toy_run import run
 from hkdcli import engine
 from hkdcli.__main__ import main
 
-def schema():
+def schema(command):
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
     run(Path(sys.argv[2]), resume=True)
 

@@ -191,8 +191,8 @@ def test_signals_are_stored_once_and_shared(llavas, tmp_path):
     assert [(row["upper"], row["records"]) for row in rows] == [("top", 6), ("middle", 6)]
     assert rows[0]["bytes_per_record"] > rows[1]["bytes_per_record"] > 100  # states of the first alone
     assert {path.name for path in (tmp_path / "store/top").glob("*.records")} == {
-        "0-of-2.records",
         "1-of-2.records",
+        "2-of-2.records",
     }
     assert any("before, " in note and "has 0 records" in note for note in heard.notes)
     assert any("now, " in note and "has 6 records" in note for note in heard.notes)
@@ -222,6 +222,22 @@ def test_a_store_of_other_signals_is_refused_with_the_difference(llavas, tmp_pat
     assert "refine.store" in error.value.hint
 
 
+def test_a_check_of_other_records_does_not_count(llavas, tmp_path):
+    """What was found stays with the stored signals, and is asked anew where the sample is another."""
+    store = f"refine.store={tmp_path / 'store'}"
+    path = tmp_path / "store/top/teacher_check.json"
+    found = []
+    for place, check in enumerate(("null", "{size: 3, on_fail: warn}", "{size: 5, on_fail: warn}")):
+        run(tmp_path / str(place), llavas, store, f"refine.teacher_check={check}")
+        found.append(json.loads(path.read_text())["records"] if path.exists() else None)
+    assert found == [None, 3, 5]  # though the store was full from the first run on
+
+
+def test_only_signals_of_a_live_recipe_are_refused(llavas, tmp_path):
+    with pytest.raises(UsageError, match="stores no signals"):
+        store_signals(write_recipe(tmp_path, llavas), ["refine.signals=live"], out=tmp_path / "run")
+
+
 def test_another_checkpoint_has_another_key(llavas, tmp_path):
     recipe, store = write_recipe(tmp_path, llavas), f"refine.store={tmp_path / 'store'}"
     store_signals(recipe, [store], out=tmp_path / "x")
@@ -245,7 +261,7 @@ def test_an_upper_model_of_another_family_assists_by_choice(llavas, tmp_path):
 def test_an_upper_model_that_knows_nothing_is_refused_before_anything_is_stored(llavas, tmp_path):
     with pytest.raises(GateError, match="top is no better a teacher"):
         run(tmp_path, llavas, "refine.teacher_check={size: 4}")
-    assert [path.stat().st_size for path in (tmp_path / "run").rglob("*.records")] == [0]
+    assert not list((tmp_path / "run").rglob("*.records"))
     warned = run(tmp_path / "b", llavas, "refine.teacher_check={size: 4, on_fail: warn}")
     assert warned["scores"]
     assert (tmp_path / "b/run/signals/top/teacher_check.json").is_file()
@@ -253,14 +269,14 @@ def test_an_upper_model_that_knows_nothing_is_refused_before_anything_is_stored(
 
 def test_overwrite_keeps_signals_and_a_finished_run_is_only_scored_again(llavas, tmp_path):
     run(tmp_path, llavas)
-    stored = (tmp_path / "run/signals/top/0-of-1.records").stat().st_mtime_ns
+    stored = (tmp_path / "run/signals/top/1-of-1.records").stat().st_mtime_ns
     heard = Heard()
     run(tmp_path, llavas, resume=True, reporter=heard)
     assert any("refined already" in note for note in heard.notes)
     heard = Heard()
     run(tmp_path, llavas, overwrite=True, reporter=heard)
     assert sum("complete, " in note for note in heard.notes) == 2
-    assert (tmp_path / "run/signals/top/0-of-1.records").stat().st_mtime_ns == stored
+    assert (tmp_path / "run/signals/top/1-of-1.records").stat().st_mtime_ns == stored
 
 
 def test_overwrite_replaces_signals_that_do_not_fit_any_more(llavas, tmp_path):
@@ -285,11 +301,60 @@ def test_overwrite_replaces_signals_that_do_not_fit_any_more(llavas, tmp_path):
         ("pyramid=[{name: base, model: x}]", "there is no level above the student"),
         ("distill.temperature=2", "it belongs to a recipe of hkd distill-online"),
         ("refine.response.choice_weight=1", "1 compares no tokens, so top_k does nothing"),
+        ("pyramid.top.weight=2.0", "weight and tuning say nothing of a level that teaches"),
+        ("pyramid.top.name=snapshot", "no level can be called snapshot"),
+        ("refine.response.temperature=1e300", "must be at most 100"),
+        ("refine.states.grid=1000", "must be at most 64"),
+        ("refine.kappa=1e-320", "must be at least 0.001"),
     ],
 )
 def test_a_recipe_that_means_nothing_is_refused(llavas, tmp_path, change, said):
     with pytest.raises(RecipeError, match=said.replace("(", r"\(")):
         run(tmp_path, llavas, change)
+
+
+def test_a_dry_run_and_a_run_refuse_other_signals_before_the_folder_is_claimed(llavas, tmp_path):
+    recipe = write_recipe(tmp_path, llavas)
+    store_signals(recipe, out=tmp_path / "run")
+    change = "refine.states.grid=3"
+    with pytest.raises(UsageError, match="not those asked for"):
+        plan_distillation("distill-refine", recipe, [change], out=tmp_path / "run")
+    with pytest.raises(UsageError, match="not those asked for"):
+        run(tmp_path, llavas, change)
+    assert not (tmp_path / "run/manifest.json").exists()
+    run(tmp_path, llavas)
+
+
+def test_overwriting_a_run_that_is_named_through_another_is_refused(llavas, tmp_path):
+    """And runs that name each other are told of, instead of being followed for ever."""
+    run(tmp_path / "one", llavas)
+    first, second = tmp_path / "one/run", tmp_path / "two/run"
+    levels = "pyramid=[{name: top, model: FIRST, level: top}, {name: base, model: FIRST}]"
+    run(tmp_path / "two", llavas, levels.replace("FIRST", str(first)))
+    chain = levels.replace("FIRST", str(second))
+    moved = f"pyramid=[{{name: top, model: {first}, level: base}}, {{name: base, model: {second}}}]"
+    run(tmp_path / "three", llavas, moved)
+    third = tmp_path / "three/run"
+    with pytest.raises(UsageError, match="--overwrite would remove"):
+        distill_refine(
+            write_recipe(tmp_path / "four", llavas),
+            [f"pyramid=[{{name: top, model: {third}, level: top}}, {{name: base, model: {second}}}]"],
+            out=first,
+            overwrite=True,
+        )
+    assert (first / "student").is_dir()
+    document = json.loads((first / "manifest.json").read_text())
+    document["recipe"]["pyramid"][0] |= {"model": str(second), "level": "top"}
+    (first / "manifest.json").write_text(json.dumps(document))
+    with pytest.raises(UsageError, match="says it is in this one"):
+        plan_distillation("distill-refine", write_recipe(tmp_path / "five", llavas), [chain])
+
+
+def test_a_student_of_a_run_that_is_not_finished_is_told_of(llavas, tmp_path):
+    run(tmp_path / "one", llavas)
+    (tmp_path / "one/run/student").rename(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="level base is not trained yet"):
+        run(tmp_path / "two", (*llavas[:2], tmp_path / "one/run"))
 
 
 def test_a_dry_run_tells_who_refines_the_student(llavas, tmp_path):

@@ -215,7 +215,7 @@ def test_a_damaged_payload_in_the_middle_is_missing_and_stored_again(tmp_path):
     assert path.read_bytes()[: len(whole)] == damaged  # nothing that stood there was lost
 
 
-def test_after_a_damaged_header_everything_is_missing(tmp_path):
+def test_a_damaged_header_costs_one_record_and_nothing_behind_it(tmp_path):
     path = fill(tmp_path)
     whole = bytearray(path.read_bytes())
     start = list_borders(whole)[1]
@@ -223,9 +223,20 @@ def test_after_a_damaged_header_everything_is_missing(tmp_path):
         damaged = whole.copy()
         damaged[at] ^= 0x10
         path.write_bytes(damaged)
-        assert find(tmp_path) == ["one"], at
-    fill(tmp_path, ["two", "three"])
-    assert path.read_bytes() == whole
+        assert find(tmp_path) == ["one", "three"], at
+        assert SignalStore.open(tmp_path, KEY).describe().damaged == 1
+    fill(tmp_path, ["two"])
+    assert find(tmp_path) == list(NAMES)
+    assert path.read_bytes()[: len(whole)] == damaged  # nothing that stood there was lost
+
+
+@pytest.mark.parametrize("place", ["a.records", "key.json"])
+def test_i20_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path, place):
+    fill(tmp_path)
+    (tmp_path / place).unlink()
+    os.mkfifo(tmp_path / place)
+    with pytest.raises(DataError, match="no regular file"):
+        SignalStore.open(tmp_path, KEY)
 
 
 def test_a_record_damaged_after_it_was_found_is_refused(tmp_path):
@@ -297,7 +308,7 @@ def test_a_record_that_holds_no_arrays_is_refused(tmp_path, payload):
 def test_a_shard_that_is_no_file_is_refused(tmp_path):
     fill(tmp_path)
     (tmp_path / "b.records").mkdir()
-    with pytest.raises(DataError, match=r"b\.records: cannot be read: Is a directory"):
+    with pytest.raises(DataError, match=r"b\.records: is no regular file"):
         SignalStore.open(tmp_path, KEY)
 
 

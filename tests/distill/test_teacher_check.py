@@ -47,7 +47,7 @@ def run(folder, model, student, *overrides, adapter="", **options):
 def test_m13_a_random_teacher_ends_the_run_before_its_first_step(tiny_llava, tmp_path):
     with pytest.raises(GateError, match="top is no better a teacher than the best constant answer") as error:
         run(tmp_path, tiny_llava, tiny_llava)
-    assert error.value.exit_code == 6 and "on_fail=warn" in error.value.hint
+    assert error.value.exit_code == 6 and "on_fail: warn" in error.value.hint
     assert not (tmp_path / "run/levels/1-base").exists() and not (tmp_path / "run/log.jsonl").exists()
 
 

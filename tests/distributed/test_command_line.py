@@ -131,7 +131,7 @@ def test_nproc_refines_as_one_process_does_and_shares_the_storing(
     for row, other in zip(rows, others, strict=True):
         assert row == pytest.approx(other, rel=1e-4, abs=1e-6)
     found = sorted(file.name for file in (runs[1] / "signals").rglob("*.records"))
-    assert found == (["0-of-2.records"] * 2 + ["1-of-2.records"] * 2 if signals == "stored" else [])
+    assert found == (["1-of-2.records"] * 2 + ["2-of-2.records"] * 2 if signals == "stored" else [])
 
 
 def test_nproc_trains_as_one_process_does_and_prints_one_document(

@@ -58,7 +58,7 @@ class Moments:
     def __init__(self, run: Path) -> None:
         self.run = run
 
-    def stored(self, upper: str, size: int, shard: str = "0-of-1") -> Callable[[], bool]:
+    def stored(self, upper: str, size: int, shard: str = "1-of-1") -> Callable[[], bool]:
         """So many bytes of signals stand on the disk."""
         path = self.run / "signals" / upper / f"{shard}.records"
         return lambda: path.exists() and path.stat().st_size >= size
@@ -78,7 +78,7 @@ def check_same_end(run: Path, whole: Path) -> None:
     names = [path.relative_to(whole) for path in whole.rglob("*.records")]
     names += [path.relative_to(whole) for path in whole.rglob("*.safetensors")]
     names += [path.relative_to(whole) for path in whole.rglob("predictions.jsonl")]
-    wanted = {"signals/top/0-of-1.records", "signals/snapshot/0-of-1.records", "student/model.safetensors"}
+    wanted = {"signals/top/1-of-1.records", "signals/snapshot/1-of-1.records", "student/model.safetensors"}
     assert wanted < set(map(str, names))
     for name in names:
         assert (run / name).read_bytes() == (whole / name).read_bytes(), name
@@ -130,7 +130,7 @@ def test_signals_stored_by_two_processes_at_once_serve_a_run(
         stderr=subprocess.DEVNULL,
     )
     ended, _ = interrupt(
-        [*command, "1/2"], folder=tmp_path, when=at.stored("top", 20_000, "0-of-2"), number=signal.SIGKILL
+        [*command, "1/2"], folder=tmp_path, when=at.stored("top", 20_000, "1-of-2"), number=signal.SIGKILL
     )
     assert ended == -signal.SIGKILL
     run_hkd(*command, "1/2", folder=tmp_path)

@@ -138,6 +138,13 @@ def test_a_layout_that_is_not_known_is_refused_with_a_way_out(tiny_llava):
     assert "refine.feature=null" in error.value.hint
 
 
+def test_a_family_whose_layout_nobody_told_is_refused_even_where_its_tokens_are_a_square(tiny_llava):
+    loaded = load_model(tiny_llava)
+    loaded.model.config.model_type = "mistral3"
+    with pytest.raises(ModelError, match="of a mistral3 model lie over the picture is not known"):
+        find_views(loaded.model.config, make_batch(loaded).model_inputs)
+
+
 @pytest.mark.parametrize(
     ("layer_map", "layers", "depths", "expected"),
     [
