@@ -114,6 +114,8 @@ class Stepper:
             if parameter.requires_grad
         ]
         self.own = list(self.modules["objective"].parameters()) if "objective" in self.modules else []
+        brought = {id(parameter) for parameter in self.own}
+        self.others = [parameter for parameter in self.parameters if id(parameter) not in brought]
         make_alike(self.own, self.accelerator)
         optimizer = build_optimizer(
             self.parameters, settings.weight_decay, self.own, settings.objective_rate_scales
@@ -182,7 +184,7 @@ class Stepper:
 
     def _update(self, step: int, loss: Tensor, rate: float) -> tuple[Tensor, bool]:
         """Clip and let the optimizer step, unless loss or gradient is not finite; returns the norm."""
-        norm = self._clip([p for p in self.parameters if not any(p is own for own in self.own)])
+        norm = self._clip(self.others)
         # Apart: the gradients of learned weights are about 1 each, and would scale those of the student down.
         own_norm = self._clip(self.own) if self.own else norm
         finite = bool(torch.isfinite(loss) & torch.isfinite(norm) & torch.isfinite(own_norm))

@@ -31,7 +31,7 @@ from hkdcli.errors import (
 )
 from hkdcli.outcome import Outcome
 
-COMMANDS = ["distill-online", "infer", "evaluate", "schema"]
+COMMANDS = ["distill-online", "distill-refine", "infer", "evaluate", "schema"]
 
 
 def run(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -47,7 +47,7 @@ def run(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Com
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def schema() -> Outcome:
+    def schema(command: str) -> Outcome:
         raise error
 
     monkeypatch.setattr(engine, "schema", schema)
@@ -91,7 +91,7 @@ def test_r05_a_signal_ends_a_command_in_one_line(
     """Whatever catches failures on the way up lets it pass, and what is open is closed."""
     closed, before = [], signal.getsignal(number)
 
-    def schema() -> Outcome:
+    def schema(command: str) -> Outcome:
         try:
             with contextlib.suppress(Exception):
                 os.kill(os.getpid(), number)

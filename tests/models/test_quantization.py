@@ -156,7 +156,9 @@ def test_m12_a_device_that_cannot_quantize_is_refused_before_anything_is_read(
     pretend_gpu, monkeypatch, device, gpu, reason
 ):
     pretend_gpu(**{"capability": (8, 0), **gpu})
-    monkeypatch.setattr("hkdcli.models.loading.find_model_folder", lambda name: pytest.fail("was looked for"))
+    monkeypatch.setattr(
+        "hkdcli.models.locating.find_model_folder", lambda name: pytest.fail("was looked for")
+    )
     with pytest.raises(SetupError, match=reason) as caught:
         load_model("some-org/some-model", quantization="int8", device=device)
     assert caught.value.exit_code == 3 and "quantization: none" in caught.value.hint
