@@ -126,6 +126,9 @@ def store_signals(
 
     Returns:
         For each upper model the folder, records and bytes.
+
+    Raises:
+        UsageError: The recipe asks its upper models live.
     """
     from hkdcli.recipe_refine import RefineRecipe
 

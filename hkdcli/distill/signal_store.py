@@ -71,10 +71,9 @@ class SignalStore:
             key: what its signals depend on, as `build_store_key` gives it.
 
         Returns:
-            The store; where it exists nothing was written.
+            The store; where it exists nothing was written. `check_store` says which signals are refused.
 
         Raises:
-            UsageError: it holds signals of another key; the message lists every difference.
             DataError: what it holds cannot be read, or its key is gone.
         """
         folder, path = Path(folder), Path(folder) / "key.json"
@@ -189,6 +188,9 @@ def drop_stale_store(folder: Path, key: Mapping[str, Any]) -> bool:
 
     Returns:
         Whether there was one.
+
+    Raises:
+        DataError: it cannot be read at the moment, so nothing is removed.
     """
     if not folder.exists():
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor
 
@@ -29,10 +29,7 @@ def find_views(config: Any, inputs: Mapping[str, Tensor]) -> list[View]:
         inputs: model inputs with `input_ids` [B, L], and `image_grid_thw` [B, 3] where the model takes it.
 
     Returns:
-        One view for each row.
-
-    Raises:
-        ModelError: it is not known how the image tokens of such a model lie.
+        One view for each row. Where it is not known how the image tokens of such a model lie, a ModelError.
     """
     if "image_grid_thw" in inputs:
         merged = config.vision_config.spatial_merge_size
@@ -47,7 +44,7 @@ def find_views(config: Any, inputs: Mapping[str, Tensor]) -> list[View]:
         tile = count if size is None else size
         side = math.isqrt(tile)
         if side * side != tile or not 0 < tile <= count:
-            raise _build_refusal(config, f"{count} image tokens")
+            _refuse(config, f"{count} image tokens")
         views.append(View(count - tile if is_last else 0, side, side))
     return views
 
@@ -58,8 +55,8 @@ def find_image_tokens(config: Any, input_ids: Tensor) -> Tensor:
     return input_ids == (config.image_token_index if token is None else token)
 
 
-def _build_refusal(config: Any, what: str) -> ModelError:
-    return ModelError(
+def _refuse(config: Any, what: str) -> NoReturn:
+    raise ModelError(
         f"how {what} of a {config.model_type} model lie over the picture is not known",
         hint="refine answers alone: refine.feature=null refine.relation=null",
     )
@@ -78,4 +75,4 @@ def _find_tile(config: Any) -> tuple[int | None, bool]:
         return (vision.image_size // vision.patch_size) ** 2, False
     if config.model_type in ("llava", "vipllava", "fast_vlm"):
         return None, False
-    raise _build_refusal(config, "image tokens")
+    _refuse(config, "image tokens")
