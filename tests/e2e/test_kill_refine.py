@@ -116,6 +116,7 @@ def test_r04_r05_r08_stage_two_interrupted_five_times_ends_as_if_nothing_had_hap
     check_same_end(run, whole)
 
 
+@pytest.mark.slow
 def test_signals_stored_by_two_processes_at_once_serve_a_run(
     refine_recipe: Path, whole: Path, tmp_path: Path
 ) -> None:
