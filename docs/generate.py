@@ -17,8 +17,8 @@ from typer.main import get_command
 
 from hkdcli.cli import EXAMPLES, app
 from hkdcli.recipe import Recipe, RunRecipe
-from hkdcli.recipe_file import iterate_fields
 from hkdcli.recipe_refine import RefineRecipe
+from hkdcli.recipe_schema import iterate_fields
 
 DOCS = Path(__file__).parent
 README = DOCS.parent / "README.md"

@@ -14,6 +14,7 @@ from hkdcli.console import Console
 from hkdcli.errors import EXIT_SOME_RECORDS_FAILED
 from hkdcli.launch import follow_launcher, launch
 from hkdcli.opening import DataOptions
+from hkdcli.options import check_no_shard, check_only_signals, choose_shifts, parse_shard
 from hkdcli.outcome import Outcome
 from hkdcli.ranks import find_place
 
@@ -113,7 +114,8 @@ def _distill(
         _end(console, engine.plan_distillation(name, recipe, overrides, out=out, reporter=console))
         return
     if nproc is not None and nproc > 1:
-        from hkdcli.recipe_file import KINDS, read_recipe
+        from hkdcli.recipe_file import read_recipe
+        from hkdcli.recipe_schema import KINDS
 
         read_recipe(recipe, KINDS[name], overrides)  # what is wrong is told before anything is started
         given = [str(recipe), *overrides, *(["--out", str(out)] if out else [])]
@@ -183,11 +185,11 @@ def distill_refine(
     """Refine the student of a pyramid by what the levels above say together, stored once or live."""
     flags = {"--resume": resume, "--overwrite": overwrite, "--json": json}
     if not only_signals:
-        engine.check_no_shard(shard)
+        check_no_shard(shard)
         _distill("distill-refine", recipe, overrides or [], out, flags, dry_run=dry_run, nproc=nproc)
         return
-    engine.check_only_signals({**flags, "--dry-run": dry_run, "--nproc": nproc is not None})
-    console, share = Console(as_json=json), engine.parse_shard(shard or "1/1")
+    check_only_signals({**flags, "--dry-run": dry_run, "--nproc": nproc is not None})
+    console, share = Console(as_json=json), parse_shard(shard or "1/1")
     _end(console, engine.store_signals(recipe, overrides or [], out=out, shard=share, reporter=console))
 
 
@@ -233,7 +235,7 @@ def infer(
     """Predict an answer, with its exact posterior, for every record."""
     console = Console(as_json=json)
     source = DataOptions(data, images, on_bad, limit, encoding, allow_outside_root=allow_outside_root)
-    options = engine.InferOptions(level, base, engine.choose_shifts(shift, shifts), batch_size)
+    options = engine.InferOptions(level, base, choose_shifts(shift, shifts), batch_size)
     outcome = engine.infer(
         model, source, options, out=out, resume=resume, overwrite=overwrite, reporter=console
     )

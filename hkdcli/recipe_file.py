@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,15 +22,11 @@ from pydantic_core import ErrorDetails
 
 from hkdcli.errors import Problem, RecipeError, UsageError
 from hkdcli.masking import mask_secrets
-from hkdcli.recipe import Recipe, RunRecipe
-from hkdcli.recipe_refine import RefineRecipe
+from hkdcli.recipe import RunRecipe
+from hkdcli.recipe_schema import KINDS, Step, get_properties, iterate_fields, render_key
 from hkdcli.safe_yaml import MAX_BYTES, MAX_DEPTH, Value, is_plain_text, parse_yaml
 
-# Commands that take a recipe, and what it is to each.
-KINDS: dict[str, type[RunRecipe]] = {"distill-online": Recipe, "distill-refine": RefineRecipe}
-
 R = TypeVar("R", bound=RunRecipe)
-_Step = str | int
 _STEP = re.compile(r"\[\d+\]|[^.\[\]]+")
 _KEY = re.compile(r"[^.\[\]]+(?:\.[^.\[\]]+|\[\d+\])*")
 
@@ -89,18 +85,6 @@ def render_recipe(recipe: RunRecipe) -> str:
     """
     seen: set[tuple[type, str]] = set()
     return mask_secrets("\n".join(_render_block(recipe, 0, seen)) + "\n")
-
-
-def build_schema(kind: type[RunRecipe]) -> dict[str, Any]:
-    """Build the JSON Schema of a recipe, for editors that complete and check YAML.
-
-    Args:
-        kind: `Recipe` of stage one or `RefineRecipe` of stage two.
-
-    Returns:
-        The schema, draft 2020-12.
-    """
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **kind.model_json_schema()}
 
 
 def _read_text(path: Path) -> str:
@@ -210,12 +194,7 @@ def _describe(details: ErrorDetails, kind: type[RunRecipe]) -> Problem:
     else:
         detail = _EXPECTED.get(wrong, "{value}: " + details["msg"].replace("{", "{{").replace("}", "}}"))
         detail = detail.format(value=_show(details["input"]), **context)
-    return Problem(_render_key(steps), mask_secrets(detail))
-
-
-def _render_key(steps: Sequence[_Step]) -> str:
-    key = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
-    return key.removeprefix(".")
+    return Problem(render_key(steps), mask_secrets(detail))
 
 
 def _show(value: Any) -> str:
@@ -227,12 +206,12 @@ def _list_literals(expected: str) -> str:
     return ", ".join(re.findall(r"'([^']*)'", expected))
 
 
-def _suggest_key(steps: Sequence[_Step], kind: type[RunRecipe]) -> str:
+def _suggest_key(steps: Sequence[Step], kind: type[RunRecipe]) -> str:
     """Find the key that was meant: of the other stage, a sibling, or one that belongs elsewhere."""
     wrong, schema = str(steps[-1]), kind.model_json_schema()
     if owners := [name for name, other in KINDS.items() if len(steps) == 1 and wrong in other.model_fields]:
         return f"; it belongs to a recipe of hkd {owners[0]}"
-    siblings = list(_properties_at(schema, steps[:-1]))
+    siblings = list(get_properties(schema, steps[:-1]))
     shortened = [name for name in siblings if "_" in name and wrong == "".join(w[0] for w in name.split("_"))]
     near = shortened or difflib.get_close_matches(wrong, siblings, n=1)
     if near:
@@ -242,44 +221,6 @@ def _suggest_key(steps: Sequence[_Step], kind: type[RunRecipe]) -> str:
     if near:
         return f'; did you mean "{elsewhere[near[0]]}"?'
     return f"; known here: {', '.join(siblings)}"
-
-
-def iterate_fields(kind: type[RunRecipe]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Go through every field of a recipe, in the order of the schema.
-
-    Args:
-        kind: `Recipe` of stage one or `RefineRecipe` of stage two.
-
-    Yields:
-        tuple[str, dict[str, Any]]: The dotted key (`train.max_steps`, `pyramid[].name`) and the field's
-            JSON Schema.
-    """
-    yield from _fields_below(kind.model_json_schema(), ())
-
-
-def _fields_below(schema: dict[str, Any], steps: tuple[_Step, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, field in _properties_at(schema, steps).items():
-        block = _variants(schema, field)[0]  # pydantic drops a description that the block's own repeats
-        text = field.get("description") or block.get("description", "")
-        yield _render_key((*steps, name)).replace("[0]", "[]"), {**field, "description": text}
-        yield from _fields_below(schema, (*steps, name))
-        yield from _fields_below(schema, (*steps, name, 0))
-
-
-def _properties_at(schema: dict[str, Any], steps: Sequence[_Step]) -> dict[str, Any]:
-    nodes = _variants(schema, schema)
-    for step in steps:
-        below = [node["items"] for node in nodes if isinstance(step, int) and "items" in node]
-        below += [node["properties"][step] for node in nodes if step in node.get("properties", {})]
-        nodes = [variant for node in below for variant in _variants(schema, node)]
-    return {name: value for node in nodes for name, value in node.get("properties", {}).items()}
-
-
-def _variants(schema: dict[str, Any], node: dict[str, Any]) -> list[dict[str, Any]]:
-    if "$ref" in node:
-        return _variants(schema, schema["$defs"][node["$ref"].rpartition("/")[2]])
-    options = node.get("anyOf", []) + node.get("oneOf", [])
-    return [variant for option in options for variant in _variants(schema, option)] or [node]
 
 
 # Rendering

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from hkdcli import engine
 from hkdcli.__main__ import main
 from hkdcli.errors import DataError, UsageError
 from hkdcli.opening import DataOptions, ModelSource, find_model, open_data
+from hkdcli.options import choose_shifts
 from hkdcli.reporter import SilentReporter
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -59,11 +59,11 @@ def test_data_comes_from_scenes_or_a_file(tmp_path: Path) -> None:
 
 
 def test_shifts() -> None:
-    assert engine.choose_shifts(False, None) == 1
-    assert engine.choose_shifts(False, 3) == 3
-    assert engine.choose_shifts(True, None) is None
+    assert choose_shifts(False, None) == 1
+    assert choose_shifts(False, 3) == 3
+    assert choose_shifts(True, None) is None
     with pytest.raises(UsageError, match="exclude"):
-        engine.choose_shifts(True, 3)
+        choose_shifts(True, 3)
 
 
 def test_models_are_found_by_level(tmp_path: Path) -> None:

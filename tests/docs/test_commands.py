@@ -17,7 +17,8 @@ from typer.main import get_command
 from hkdcli.__main__ import main
 from hkdcli.cli import app
 from hkdcli.recipe import Recipe
-from hkdcli.recipe_file import KINDS, read_recipe
+from hkdcli.recipe_file import read_recipe
+from hkdcli.recipe_schema import KINDS
 
 COMMANDS = list_commands()
 RECORDS = 2

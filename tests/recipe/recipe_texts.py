@@ -9,8 +9,9 @@ import pytest
 
 from hkdcli.errors import RecipeError
 from hkdcli.recipe import Recipe, RunRecipe
-from hkdcli.recipe_file import KINDS, build_recipe
+from hkdcli.recipe_file import build_recipe
 from hkdcli.recipe_refine import RefineRecipe
+from hkdcli.recipe_schema import KINDS
 
 TEXT = """
 name: tiny

@@ -14,15 +14,9 @@ from recipe_texts import TEXT, build, build_refine, find_kind, message, problems
 from hkdcli.errors import HkdError, RecipeError, UsageError
 from hkdcli.recipe import Recipe, RunRecipe
 from hkdcli.recipe_blocks import Lora, LoraTuning, Train
-from hkdcli.recipe_file import (
-    KINDS,
-    build_recipe,
-    build_schema,
-    iterate_fields,
-    read_recipe,
-    render_recipe,
-)
+from hkdcli.recipe_file import build_recipe, read_recipe, render_recipe
 from hkdcli.recipe_refine import RefineRecipe
+from hkdcli.recipe_schema import KINDS, build_schema, iterate_fields
 
 FILES = (Path(__file__).parents[2] / "recipes").rglob("*.yaml")
 RECIPES = sorted(path for path in FILES if path.parent.name != "accelerate")
