@@ -1,8 +1,8 @@
 """A model's preference for letters, estimated once and divided out of one order (PriDe, arXiv 2309.03882).
 
 If log p_s(Y) = evidence(Y) + sum of b[letter] over the choices of Y - log Z_s, then over a full cycle of
-shifts each choice alone passes each letter once: evidence and log Z_s give every letter the same mean, and what
-differs between letters is b. A record then needs one order instead of n.
+shifts each choice alone passes each letter once: evidence and log Z_s give every letter the same mean, and
+what differs between letters is b. A record then needs one order instead of n.
 
 PriDe is about single answers. For sets this is our additive reading, and approximate: b counts once for each
 choice of the answer, and its mean over letters, which no shift can tell from a liking for large answers,
