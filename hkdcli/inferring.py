@@ -1,4 +1,4 @@
-"""From the options of `hkd infer` to a judge: which model, how it is asked, and what calibration says of it."""
+"""From the options of `hkd infer` to a judge: which model, how it is asked, how it is calibrated."""
 
 from __future__ import annotations
 

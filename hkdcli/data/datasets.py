@@ -80,7 +80,7 @@ def load_dataset(
 
 
 def take_shard(dataset: Dataset, index: int, count: int) -> Dataset:
-    """Every `count`-th record, beginning with the `index`-th (from 0): all shards together are the dataset."""
+    """Every `count`-th record from the `index`-th on, which counts from 0: all shards are the dataset."""
     return replace(dataset, examples=dataset.examples[index::count], bad_rows=dataset.bad_rows[index::count])
 
 

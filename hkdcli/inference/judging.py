@@ -36,7 +36,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What a model says about a record: together, and `log_probs` [orders, answers] for each order `shown`."""
+    """What a model says about a record: together, and for each order `shown` in `log_probs` [S, N]."""
 
     combined: Combined
     shown: tuple[Presentation, ...]

@@ -13,14 +13,8 @@ from hkdcli.data.examples import Example
 from hkdcli.inference.asking import Judge
 from hkdcli.inference.judging import judge_batch, load_batch, render_row
 from hkdcli.inference.rounds import ask_all
-from hkdcli.inference.rows import (
-    Row,
-    RunHashes,
-    put_in_order,
-    read_done_rows,
-    render_failure,
-    render_line,
-)
+from hkdcli.inference.row_files import put_in_order, read_done_rows
+from hkdcli.inference.rows import Row, RunHashes, render_failure, render_line
 from hkdcli.reporter import Reporter, SilentReporter
 
 
@@ -78,9 +72,8 @@ def predict(
             file.truncate()
         reporter.start("infer", len(dataset.examples) + len(dataset.bad_rows), len(counts.status))
         try:
-            for rows in _answer(
-                dataset, judge, hashes, frozenset(counts.status), batch_size, workers, reporter
-            ):
+            before = frozenset(counts.status)
+            for rows in _answer(dataset, judge, hashes, before, batch_size, workers, reporter):
                 _append(file, rows, counts)
                 reporter.advance(len(counts.status), failed=counts.failed)
         finally:

@@ -53,7 +53,8 @@ def put_in_order(path: Path, ids: Sequence[str]) -> None:
         ids: in the order of the data.
     """
     places: Places = {}
-    _index_rows(path, places)
+    for _ in _index_rows(path, places):
+        pass
     if list(places) != list(ids):
         _write_rows(path, places, ids)
 
@@ -108,17 +109,15 @@ def merge_shards(shards: Sequence[Path], ids: Sequence[str], out: Path) -> int:
     return failed
 
 
-def _index_rows(path: Path, places: Places) -> list[tuple[Row, Path | None]]:
-    """Note where each row of a file is; gives its head, and the file that had such an id before."""
-    found: list[tuple[Row, Path | None]] = []
+def _index_rows(path: Path, places: Places) -> Iterator[tuple[Row, Path | None]]:
+    """Note where each row of a file is; gives it, and the file that had one of this id before."""
     start = 0
     for number, line in enumerate(_iterate_lines(path), start=1):
         row = _parse_row(line, f"{path}:{number}")
-        head = {key: row[key] for key in ("id", "status", "run_hash")}
-        before = places.setdefault(row["id"], (path, start, len(line)))
-        found.append((head, before[0] if before[1:] != (start, len(line)) or before[0] != path else None))
+        before = places.get(row["id"])
+        places.setdefault(row["id"], (path, start, len(line)))
         start += len(line)
-    return found
+        yield row, before[0] if before else None
 
 
 def _write_rows(out: Path, places: Places, ids: Sequence[str]) -> None:
