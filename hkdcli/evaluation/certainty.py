@@ -17,7 +17,8 @@ class Certainty:
     """What a row says beside its answer; None where it says nothing.
 
     Attributes:
-        confidence: posterior probability, [0, 1], of the answer that the decoder chose, given or abstained from.
+        confidence: posterior probability of the answer that the decoder chose, in [0, 1]; an abstained row
+            has one too.
         posterior: sets of choice ids, all different, each with its probability; an answer that is not among
             them has probability 0.
         flip_rate: share of the shown orders whose own most probable answer is not that of the posterior.

@@ -38,8 +38,8 @@ DEFINITIONS: Mapping[str, str] = {
     "risk_coverage": "over the records of ece: risk (1 - exact match of the chosen answers) among the "
     "ceil(coverage * records) most confident, and the confidence of the last of them; among records of equal "
     "confidence it is the mean over all their orders; [] where no record has a confidence",
-    "aurc": "area under the risk-coverage curve: mean over k = 1 ... n of the risk among the k most confident "
-    "of the n records of ece, equal confidences as in risk_coverage; 0 is best",
+    "aurc": "area under the risk-coverage curve: mean over k = 1 ... n of the risk among the k most "
+    "confident of the n records of ece, equal confidences as in risk_coverage; 0 is best",
     "flip_rate": "mean over the records shown in more than one order (with_shifts of them) of the share of "
     "orders whose own most probable answer is not that of the combined posterior; "
     "null where there is no such record",

@@ -9,43 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
-from hkdcli.data.examples import Choice, Example
+from gold_records import LETTERS, claim_record, phrase_record, predict
 from hkdcli.errors import DataError
 from hkdcli.evaluation.metrics import DEFINITIONS, evaluate_predictions
-from hkdcli.evaluation.predictions import Prediction
-
-LABELS = ("True", "False", "Partially True", "Not Verifiable")
-LETTERS = "ABCDEFGH"
-
-
-def phrase_record(name, gold, choices=4, meta=None):
-    """A hallucination record whose choice A is "No hallucination"."""
-    texts = ["No hallucination", *(f"phrase {i}" for i in range(1, choices))]
-    return Example(
-        id=name,
-        task="hallucination",
-        image="x.png",
-        question="?",
-        choices=tuple(Choice(LETTERS[i], text) for i, text in enumerate(texts)),
-        answer=None if gold is None else frozenset(gold),
-        extra={} if meta is None else {"meta": meta},
-    )
-
-
-def claim_record(name, gold, meta=None):
-    return Example(
-        id=name,
-        task="factuality",
-        image="x.png",
-        question="?",
-        choices=tuple(Choice(LETTERS[i], text) for i, text in enumerate(LABELS)),
-        answer=frozenset(gold),
-        extra={} if meta is None else {"meta": meta},
-    )
-
-
-def predict(name, choices, **options):
-    return Prediction(name, None if choices is None else frozenset(choices), **options)
 
 
 def test_hallucination_by_hand():
