@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ def put_in_order(path: Path, ids: Sequence[str]) -> None:
         _write_rows(path, places, ids)
 
 
-def merge_shards(shards: Sequence[Path], ids: Sequence[str], out: Path) -> int:
+def merge_shards(shards: Sequence[Path], ids: Sequence[str], out: Path) -> dict[str, int]:
     """Put the predictions of all shards into one file, in the order of the data.
 
     Args:
@@ -68,7 +69,7 @@ def merge_shards(shards: Sequence[Path], ids: Sequence[str], out: Path) -> int:
         out: replaced as a whole, or left as it is.
 
     Returns:
-        How many of the rows are errors.
+        Counts: `total` rows, of which `failed` and `abstained`.
 
     Raises:
         DataError: a record has no row or two, or a row belongs to no record; every such id is counted.
@@ -77,11 +78,11 @@ def merge_shards(shards: Sequence[Path], ids: Sequence[str], out: Path) -> int:
     places: Places = {}
     bad: list[BadRow] = []
     runs: dict[str, Path] = {}
-    failed = 0
+    status: Counter[str] = Counter()
     for shard in shards:
         for row, repeated in _index_rows(shard, places):
             runs.setdefault(row["run_hash"], shard)
-            failed += row["status"] == "error"
+            status[row["status"]] += 1
             if repeated is not None:
                 bad.append(BadRow("shard.repeated", row["id"], str(shard), f"is in {repeated} too"))
     if len(runs) > 1:
@@ -106,7 +107,7 @@ def merge_shards(shards: Sequence[Path], ids: Sequence[str], out: Path) -> int:
             hint="finish each shard with --resume, and name each of them once, with the data they came from",
         )
     _write_rows(out, places, ids)
-    return failed
+    return {"total": len(ids), "failed": status["error"], "abstained": status["abstain"]}
 
 
 def _index_rows(path: Path, places: Places) -> Iterator[tuple[Row, Path | None]]:
