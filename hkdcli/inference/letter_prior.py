@@ -103,10 +103,10 @@ def _read_letters(record: CycledRecord) -> Array | None:
             hint="ask under a full cycle of shifts in which every choice moves",
         )
     places = {answer: index for index, answer in enumerate(record.answers)}
-    alone = [places.get(frozenset({name})) for name in names]
-    if None in alone:
+    alone = [frozenset({name}) for name in names]
+    if not places.keys() >= set(alone):
         return None
-    logs = np.asarray(record.log_probs, dtype=np.float64)[:, alone]  # [S, C]
+    logs = np.asarray(record.log_probs, dtype=np.float64)[:, [places[each] for each in alone]]  # [S, C]
     return np.take_along_axis(logs, np.argsort(letters, axis=1), axis=1).mean(axis=0)
 
 
