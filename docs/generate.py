@@ -15,7 +15,8 @@ from typing import Any
 
 from typer.main import get_command
 
-from hkdcli.cli import EXAMPLES, app
+from hkdcli.cli import app
+from hkdcli.cli_options import EXAMPLES
 from hkdcli.recipe import Recipe, RunRecipe
 from hkdcli.recipe_refine import RefineRecipe
 from hkdcli.recipe_schema import iterate_fields

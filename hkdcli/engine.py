@@ -7,34 +7,25 @@ never wait for torch. The `Recipe` stops here: everything below takes plain valu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hkdcli.errors import UsageError
-from hkdcli.opening import DataOptions, ModelSource, find_model, open_data
+from hkdcli.inferring import InferOptions
+from hkdcli.opening import DataOptions, open_data
 from hkdcli.outcome import Outcome, Table
+from hkdcli.predicting import (
+    Output,
+    calibrate_model,
+    merge_files,
+    predict_file,
+    predict_in_processes,
+    predict_stream,
+)
 from hkdcli.reporter import Reporter, SilentReporter
 from hkdcli.stages import describe_run, open_shared_stage, open_stage, plan
-from hkdcli.tables import tabulate, tabulate_metrics
-
-if TYPE_CHECKING:
-    from hkdcli.inference.scoring import Scorer
+from hkdcli.tables import tabulate_metrics
 
 SILENT = SilentReporter()
-
-
-@dataclass(frozen=True, slots=True)
-class InferOptions:
-    """How to predict; `shifts` None is every cyclic shift, `level` None the base of the pyramid.
-
-    `base` says where an adapter's base model is, should it have moved.
-    """
-
-    level: str | None = None
-    base: str | None = None
-    shifts: int | None = 1
-    batch_size: int = 8
 
 
 def distill_online(
@@ -174,9 +165,8 @@ def infer(
     data: DataOptions,
     options: InferOptions,
     *,
-    out: Path,
-    resume: bool = False,
-    overwrite: bool = False,
+    output: Output,
+    shard: tuple[int, int] = (0, 1),
     reporter: Reporter = SILENT,
 ) -> Outcome:
     """Predict an answer for every record and write one row for each.
@@ -185,38 +175,81 @@ def infer(
         model: A run folder, model folder, hub id or scenes:NAME.
         data: The records.
         options: How to predict.
-        out: The file to write.
-        resume: Go on with the file that is there.
-        overwrite: Replace the file that is there.
+        output: The file to write.
+        shard: (index, count): only this share of the records.
         reporter: Told about progress.
 
     Returns:
         Counts of what was written.
     """
-    from hkdcli.locks import hold_lock
-    from hkdcli.runs import check_output
+    return predict_file(model, data, options, output, shard=shard, reporter=reporter)
 
-    check_output(out, resume=resume, overwrite=overwrite)
-    source = find_model(model, options.level)
-    dataset = open_data(data, reporter)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with hold_lock(out.with_name(f".{out.name}.lock")):
-        from hkdcli.inference.predict import predict
 
-        scorer = _load_scorer(source, options, reporter)
-        if overwrite:
-            out.unlink(missing_ok=True)
-        summary = predict(
-            dataset,
-            scorer,
-            shifts=options.shifts,
-            batch_size=options.batch_size,
-            out=out,
-            resume=resume,
-            reporter=reporter,
-        )
-    counts = summary.to_json()
-    return Outcome(counts, tables=[tabulate(str(out), counts)], failed_records=summary.failed)
+def infer_stream(
+    model: str, data: DataOptions, options: InferOptions, reporter: Reporter = SILENT
+) -> Outcome:
+    """Predict an answer for every record on stdin, and write its row to stdout.
+
+    Args:
+        model: A run folder, model folder, hub id or scenes:NAME.
+        data: Where the images are.
+        options: How to predict.
+        reporter: Told about warnings.
+
+    Returns:
+        How many records failed.
+    """
+    return predict_stream(model, data, options, reporter)
+
+
+def infer_in_processes(
+    command: Sequence[str], count: int, data: DataOptions, output: Output, reporter: Reporter = SILENT
+) -> Outcome:
+    """Predict in several processes, each with a share of the records.
+
+    Args:
+        command: What each process is told after `hkd infer`.
+        count: How many processes.
+        data: The records.
+        output: The file to write.
+        reporter: Told about warnings.
+
+    Returns:
+        Counts of what was written, or the exit code of the process that failed.
+    """
+    return predict_in_processes(command, count, data, output, reporter)
+
+
+def calibrate(model: str, data: DataOptions, options: InferOptions, reporter: Reporter = SILENT) -> Outcome:
+    """Fit on labelled records how far a model's probabilities can be trusted, and store it with the model.
+
+    Args:
+        model: A run folder, model folder, hub id or scenes:NAME.
+        data: The labelled records.
+        options: How it will be asked; calibration holds for records that are asked alike.
+        reporter: Told about progress.
+
+    Returns:
+        What was fitted.
+    """
+    return calibrate_model(model, data, options, reporter)
+
+
+def merge_shards(
+    data: DataOptions, shards: Sequence[Path], *, output: Output, reporter: Reporter = SILENT
+) -> Outcome:
+    """Merge what `infer` wrote for the shards of a file of records, and see that none is missing.
+
+    Args:
+        data: The records.
+        shards: The files of rows.
+        output: The file to write.
+        reporter: Told about warnings.
+
+    Returns:
+        Counts of what was written.
+    """
+    return merge_files(shards, data, output, reporter)
 
 
 def evaluate(
@@ -258,26 +291,3 @@ def schema(command: str) -> Outcome:
     from hkdcli.recipe_schema import KINDS, build_schema
 
     return Outcome(build_schema(KINDS[command]))
-
-
-# Steps
-
-
-def _load_scorer(source: ModelSource, options: InferOptions, reporter: Reporter) -> Scorer:
-    from hkdcli.inference.scoring import Scorer
-    from hkdcli.models.loading import load_model
-    from hkdcli.runtime import choose_runtime
-
-    runtime = choose_runtime("auto", "auto")
-    reporter.note(runtime.describe())
-    return Scorer(
-        load_model(
-            source.model,
-            adapter=source.adapter,
-            base=options.base,
-            quantization=source.quantization,
-            quantized_parts=source.quantized_parts,
-            device=runtime.device,
-            dtype=runtime.dtype,
-        )
-    )

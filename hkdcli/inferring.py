@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from hkdcli.inference.scoring import Scorer
     from hkdcli.inference.shift import Combination, ShiftWhat
 
-CALIBRATION_FILE = "calibration.json"
-
 
 @dataclass(frozen=True, slots=True)
 class InferOptions:
@@ -182,8 +180,10 @@ def load_scorer(
 
 def _find_place(source: ModelSource) -> Path | None:
     """Where the calibration of a model lies: in its adapter's folder, else its own."""
+    from hkdcli.inference.calibration_file import FILE_NAME
+
     folder = Path(source.adapter or source.model)
-    return folder / CALIBRATION_FILE if folder.is_dir() else None
+    return folder / FILE_NAME if folder.is_dir() else None
 
 
 def _begin_calibration(scorer: Scorer) -> Calibration:
@@ -237,8 +237,7 @@ def _build_rule(task: Task, fit: Fit | None, options: InferOptions) -> Rule:
         )
     rule = Rule(decoding, abstain_below=options.abstain_below)
     if fit and options.debias == "prior":
-        prior = {int(n): tuple(logs) for n, logs in fit.letter_prior.get(task, {}).items()}
-        rule = replace(rule, letter_prior=prior)
+        rule = replace(rule, letter_prior=fit.letter_prior.get(task, {}))
     if options.debias == "prior" and not rule.letter_prior:
         raise UsageError(
             f"--debias prior: no letter prior was estimated for {task}",

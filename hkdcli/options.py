@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from hkdcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from hkdcli.inferring import InferOptions
 
 
 def choose_shifts(every: bool, count: int | None) -> int | None:
@@ -66,3 +70,99 @@ def parse_shard(text: str) -> tuple[int, int]:
     if not (text.isascii() and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise UsageError(f"--shard {text}: is no share", hint="Give I/N with I from 1 to N, such as 2/4.")
     return int(index) - 1, int(count)
+
+
+def parse_batch_size(text: str) -> int | None:
+    """Read `--batch-size N|auto`: a number from 1 on, null for auto; raises UsageError."""
+    if text == "auto":
+        return None
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise UsageError(f"--batch-size {text}: is no number of records", hint="Give 1 or more, or auto.")
+    return int(text)
+
+
+def choose_way(given: Mapping[str, Any]) -> Literal["file", "stream", "calibrate"]:
+    """Say what `hkd infer` is to do, by the options that were given.
+
+    Args:
+        given: The values of its parameters, by name.
+
+    Returns:
+        Answer a file, answer a stream, or only calibrate.
+
+    Raises:
+        UsageError: Something is missing, or two of them exclude each other.
+    """
+    data, out = given["data"], given["out"]
+    if data == "-":
+        names = {"out": "--out", "as_json": "--json", "resume": "--resume", "overwrite": "--overwrite"}
+        names |= {"shard": "--shard", "nproc": "--nproc", "limit": "--limit"}
+        if refused := [option for name, option in names.items() if given[name]]:
+            raise UsageError(
+                f"{refused[0]} does not go with - (stdin): rows go to stdout, as records come",
+                hint="Name a file of records, or redirect stdout.",
+            )
+        return "stream"
+    if data is None and given["calibrate"] is not None and out is None:
+        return "calibrate"
+    if data is None or out is None:
+        raise UsageError(
+            "nothing to do: DATA and --out are missing" if data is None else "--out is missing",
+            hint="hkd infer MODEL DATA --out predictions.jsonl, or see hkd infer --help.",
+        )
+    if given["shard"] is not None and (given["nproc"] or 1) > 1:
+        raise UsageError(
+            "--shard and --nproc exclude each other", hint="Each of --nproc takes a shard itself."
+        )
+    return "file"
+
+
+def check_calibrated_options(options: InferOptions) -> None:
+    """Refuse ways of answering that contradict each other.
+
+    Args:
+        options: All that were given.
+
+    Raises:
+        UsageError: Two of them exclude each other.
+    """
+    if options.debias == "prior" and (options.shifts != 1 or options.shift_what != "both"):
+        raise UsageError(
+            "--debias prior and shifts exclude each other",
+            hint="It takes the place of --shift, for one pass.",
+        )
+    if options.target_precision is not None and options.abstain_below is not None:
+        raise UsageError("--target-precision and --abstain-below exclude each other")
+    needs = {
+        "--target-precision": options.target_precision is not None,
+        "--calibration": options.calibration is not None,
+        "--debias prior": options.debias == "prior",
+    }
+    if not options.is_calibrated and (used := [name for name, given in needs.items() if given]):
+        raise UsageError(f"--uncalibrated and {used[0]} exclude each other")
+
+
+def spell_options(
+    parameters: Sequence[Any], given: Mapping[str, Any], *, leave_out: Collection[str]
+) -> list[str]:
+    """Write the parameters of a command as one types them, so that another process gets the same.
+
+    Args:
+        parameters: Of the command, as its parser knows them.
+        given: Their values by name.
+        leave_out: Names of those that are not wanted.
+
+    Returns:
+        Words; what has its default is not written.
+    """
+    options: list[str] = []
+    arguments: list[str] = []
+    for parameter in parameters:
+        value = given.get(parameter.name)
+        if parameter.name in leave_out or value is None or value == parameter.default:
+            continue
+        if parameter.param_type_name == "argument":
+            arguments.append(str(value))
+        else:
+            options += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
+    return [*options, "--", *arguments]

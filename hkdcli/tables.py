@@ -38,7 +38,8 @@ def tabulate_fit(fit: Fit) -> Table:
     """What was fitted for each task, one column a task."""
     names = ("decoding", "temperature", "threshold", "nll_before", "nll_after", "ece_before", "ece_after")
     rows = [[name, *(_render(getattr(task, name)) for task in fit.tasks.values())] for name in names]
-    rows.append(["records", *(_render(task.records) for task in fit.tasks.values())])
+    for half in ("fit_half", "test_half"):
+        rows.append([half, *(str(len(getattr(task, half).correct)) for task in fit.tasks.values())])
     rows += [
         [f"letter prior, {count} choices", " ".join(f"{log:+.2f}" for log in logs), task]
         for task, found in fit.letter_prior.items()

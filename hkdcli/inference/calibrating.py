@@ -7,15 +7,17 @@ from dataclasses import asdict, replace
 
 from hkdcli.data.datasets import Dataset, hash_examples
 from hkdcli.data.examples import Example
+from hkdcli.data.records import Task
 from hkdcli.errors import BadRow, DataError
 from hkdcli.inference.asking import Asking, Judge
-from hkdcli.inference.calibration import Labelled, fit_task
-from hkdcli.inference.calibration_file import Fit, FitAsking
+from hkdcli.inference.calibration import Labelled, fit_task, split_ids
+from hkdcli.inference.calibration_file import AskedHow, Fit
 from hkdcli.inference.decode import Array, Decoding, Posterior, build_posterior
 from hkdcli.inference.judging import Answered
 from hkdcli.inference.letter_prior import CycledRecord, estimate_letter_prior, remove_letter_prior
 from hkdcli.inference.rounds import ask_all
 from hkdcli.inference.scoring import Scorer
+from hkdcli.inference.task_fit import TaskFit
 from hkdcli.reporter import Reporter
 
 Said = list[tuple[Example, Answered]]
@@ -56,17 +58,20 @@ def fit_judge(
         raise DataError(f"{dataset.name}: no record has an answer to calibrate on")
     asked = replace(asking, shifts=None, debias="none") if needs_prior else asking
     said = _ask(dataset, Judge(scorer, asked), batch_size, workers, reporter)
-    tasks, priors = {}, {}
+    tasks: dict[Task, TaskFit] = {}
+    priors: dict[Task, dict[int, tuple[float, ...]]] = {}
     for task in sorted({example.task for example, _ in said}):
         own = [(example, answered) for example, answered in said if example.task == task]
-        prior = _estimate_prior(own) if needs_prior else None
+        # What is counted on the test half must have had no part in anything that is fitted.
+        _, test_ids = split_ids(example.id for example, _ in own if example.answer)
+        prior = _estimate_prior([each for each in own if each[0].id not in test_ids]) if needs_prior else None
         labelled = [_label(example, answered, prior) for example, answered in own if example.answer]
         if labelled or prior is None:
             tasks[task] = fit_task(task, labelled, decoding=None if task == "factuality" else decoding)
         if prior is not None:
-            priors[task] = {str(count): tuple(map(float, logs)) for count, logs in prior.items()}
+            priors[task] = {count: tuple(map(float, logs)) for count, logs in prior.items()}
     return Fit(
-        asking=FitAsking(**asdict(asking)),
+        asking=AskedHow(**asdict(asking)),
         tasks=tasks,
         letter_prior=priors,
         data=dataset.name,

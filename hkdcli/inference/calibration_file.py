@@ -38,11 +38,12 @@ class Fit(CalibrationPart):
     """What was fitted on one slice of labelled data for one way of asking.
 
     `letter_prior` holds for each task the log priors of `estimate_letter_prior`, by number of choices; it is
-    there where `asking.debias` is "prior". `data` names the slice, `data_hash` its content.
+    there where `asking.debias` is "prior", and needs no labels: `tasks` may be empty then. `data` names the
+    slice, `data_hash` its content.
     """
 
     asking: AskedHow
-    tasks: dict[Task, TaskFit] = Field(min_length=1)
+    tasks: dict[Task, TaskFit]
     letter_prior: dict[Task, dict[int, LogPrior]]
     data: str
     data_hash: str
@@ -58,6 +59,8 @@ class Fit(CalibrationPart):
 
     @model_validator(mode="after")
     def _check_debias(self) -> Fit:
+        if not self.tasks and not self.letter_prior:
+            raise ValueError("nothing was fitted")
         if any(self.letter_prior.values()) != (self.asking.debias == "prior"):
             raise ValueError("letter_prior and asking.debias do not go together")
         return self

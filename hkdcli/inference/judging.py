@@ -13,6 +13,7 @@ from hkdcli.data.examples import Example
 from hkdcli.data.images import ImageError, ImageSource, LoadedImage
 from hkdcli.data.prompts import Presentation
 from hkdcli.errors import BadRow, DataError, MachineLimitError
+from hkdcli.inference.abstention import is_answered
 from hkdcli.inference.asking import Judge, combine_orders, decide
 from hkdcli.inference.decode import Answer, build_posterior
 from hkdcli.inference.rows import Row, RunHashes, render_failure, render_orders, render_prediction
@@ -121,7 +122,7 @@ def render_row(judge: Judge, example: Example, said: Answered | BadRow, hashes: 
     posterior, answer = decide(example, said.combined.posterior, rule)
     given: Answer | None = answer
     confidence = round_confidence(posterior.get_probability(answer))
-    if rule.abstain_below is not None and confidence < rule.abstain_below:
+    if rule.abstain_below is not None and not is_answered(confidence, rule.abstain_below):
         given = None
     orders = None
     if judge.per_shift:

@@ -29,7 +29,9 @@ from hkdcli.errors import (
     StoppedError,
     UsageError,
 )
+from hkdcli.inferring import InferOptions
 from hkdcli.outcome import Outcome
+from hkdcli.predicting import Output
 
 COMMANDS = ["distill-online", "distill-refine", "infer", "evaluate", "schema"]
 
@@ -141,10 +143,10 @@ def test_options_reach_the_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     )
     assert main(["infer", "m", "d", "--out", out, "--shifts", "2", "--base", "b", "--limit", "3"]) == 0
     first, second, third = seen
-    assert first[2] == engine.InferOptions() and second[2] == engine.InferOptions(level="large", shifts=None)
-    assert third[2] == engine.InferOptions(base="b", shifts=2)
+    assert first[2] == InferOptions() and second[2] == InferOptions(level="large", shifts=None)
+    assert third[2] == InferOptions(base="b", shifts=2)
     assert second[1].on_bad == "skip" and third[1].limit == 3  # type: ignore[attr-defined]
-    assert second[3]["resume"] is True and second[3]["overwrite"] is False  # type: ignore[index]
+    assert second[3]["output"] == Output(Path(out), resume=True)  # type: ignore[index]
 
 
 def test_c09_a_traceback_shows_no_locals_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,7 +177,7 @@ DAMAGED = {
     "uneven half": spoil(*TASK, "fit_half", correct=[True]),
     "empty half": spoil(*TASK, "fit_half", confidence=[], correct=[]),
     "unknown task": spoil(*FIT, tasks={"spelling": {}}),
-    "no task": spoil(*FIT, tasks={}),
+    "nothing fitted": spoil(*FIT, tasks={}, letter_prior={}),
     "short prior": spoil(*FIT, letter_prior={"factuality": {"4": [0.0, 0.0]}}),
     "no prior": spoil(*FIT, letter_prior={}),
     "huge prior": spoil(*FIT, letter_prior={"factuality": {"2": [1e308, 1e308]}}),

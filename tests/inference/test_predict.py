@@ -7,21 +7,31 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tiny_records import DrawnImages, make_choices, make_factuality, make_hallucination
+from tiny_records import DrawnImages, make_factuality, make_hallucination
 
 from hkdcli.data.datasets import Dataset
 from hkdcli.errors import BadRow, DataError, ModelError, UsageError
-from hkdcli.inference.predict import Asking, predict
+from hkdcli.inference.asking import Asking, Judge, build_rules
+from hkdcli.inference.predict import PredictSummary
+from hkdcli.inference.predict import predict as predict_with
 from hkdcli.inference.scoring import Scorer
 from hkdcli.models.loading import load_model
 
 KEYS = {
     *("id", "task", "prediction", "posterior", "marginals", "confidence", "shifts", "flip_rate", "all_agree"),
-    *("status", "error", "prompt_hash", "run_hash", "truncated", "extra"),
+    *("status", "error", "prompt_hash", "run_hash", "truncated", "extra", "approximate"),
 }
+
+
+def predict(
+    dataset: Dataset, scorer: Scorer, *, shifts: int | None = 1, rules: Any = None, **options: Any
+) -> PredictSummary:
+    judge = Judge(scorer, Asking(shifts=shifts), rules or build_rules())
+    return predict_with(dataset, judge, **options)
 
 
 def make_dataset(n: int = 7, *, broken: tuple[int, ...] = (), bad_rows: tuple[BadRow, ...] = ()) -> Dataset:
@@ -67,7 +77,7 @@ def test_rows_are_whole_and_in_order(scorer, tmp_path):
 def test_asking_decides_shifts_and_decoding(scorer, tmp_path):
     dataset = make_dataset(2)
     predict(dataset, scorer, out=tmp_path / "one", shifts=1)
-    predict(dataset, scorer, out=tmp_path / "two", asking=Asking(shifts=2, decoding="expected-f1"))
+    predict(dataset, scorer, out=tmp_path / "two", shifts=2, rules=build_rules("expected-f1"))
     one, two = read_rows(tmp_path / "one"), read_rows(tmp_path / "two")
     assert [row["shifts"] for row in one + two] == [1, 1, 2, 2]
     assert one[0]["flip_rate"] == 0
@@ -75,7 +85,7 @@ def test_asking_decides_shifts_and_decoding(scorer, tmp_path):
 
 
 def test_bad_records_fail_alone_and_are_kept(scorer, tmp_path):
-    many = make_hallucination("many", choices=make_choices("No hallucination", *"abcdefgh"))
+    many = make_factuality("many", image="broken.png")
     blank = make_factuality("blank", claim=" ")
     base = make_dataset(4, broken=(1,), bad_rows=(BadRow("record.choices", "lost", "f:9", "none"),))
     dataset = Dataset("t", (*base.examples[:2], many, blank, *base.examples[2:]), base.images, base.bad_rows)
@@ -86,7 +96,7 @@ def test_bad_records_fail_alone_and_are_kept(scorer, tmp_path):
     codes = {row_id: row["error"]["code"] for row_id, row in rows.items() if row["status"] == "error"}
     assert codes == {
         "r1": "image.truncated",
-        "many": "choices.too_many",
+        "many": "image.truncated",
         "blank": "record.empty_claim",
         "lost": "record.choices",
     }
@@ -139,11 +149,11 @@ def test_resume_with_another_prompt_is_refused(scorer, tmp_path):
 def test_resume_with_other_weights_or_settings_is_refused(scorer, tiny_llava, tmp_path):
     out = tmp_path / "p"
     predict(make_dataset(2), scorer, out=out)
-    with pytest.raises(UsageError, match="another model, or other shifts"):
+    with pytest.raises(UsageError, match="another model, other shifts"):
         predict(make_dataset(4), scorer, out=out, shifts=2, resume=True)
     loaded = load_model(tiny_llava)
     next(p for name, p in loaded.model.named_parameters() if "q_proj" in name).data.add_(1e-3)
-    with pytest.raises(UsageError, match="another model, or other shifts"):
+    with pytest.raises(UsageError, match="another model, other shifts"):
         predict(make_dataset(4), Scorer(loaded), out=out, resume=True)
     assert predict(make_dataset(2), Scorer(load_model(tiny_llava)), out=out, resume=True).resumed == 2
 
@@ -192,11 +202,11 @@ import torch
 torch.set_num_threads(1)
 from test_predict import make_dataset
 
-from hkdcli.inference.predict import predict
 from hkdcli.inference.scoring import Scorer
 from hkdcli.models.loading import load_model
+from test_predict import predict
 
-score = Scorer.score
+score = Scorer.score_prepared
 
 
 def slow(self, *args):
@@ -204,7 +214,7 @@ def slow(self, *args):
     return score(self, *args)
 
 
-Scorer.score = slow
+Scorer.score_prepared = slow
 predict(make_dataset(40), Scorer(load_model(sys.argv[1])), out=Path(sys.argv[2]), batch_size=2)
 """
 

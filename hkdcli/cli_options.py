@@ -1,0 +1,73 @@
+"""Arguments and options that commands share, and how each command is told of by examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from hkdcli.console import Console
+from hkdcli.errors import EXIT_SOME_RECORDS_FAILED
+from hkdcli.outcome import Outcome
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "distill-online": (
+        "hkd distill-online recipes/quickstart.yaml",
+        "hkd distill-online recipes/quickstart.yaml train.max_steps=50 pyramid.small.train.max_steps=90",
+        "hkd distill-online recipes/quickstart.yaml --dry-run",
+        "hkd distill-online recipes/quickstart.yaml --resume",
+        "hkd distill-online recipes/quickstart.yaml --nproc 2",
+    ),
+    "distill-refine": (
+        "hkd distill-refine recipes/quickstart-refine.yaml",
+        "hkd distill-refine recipes/quickstart-refine.yaml refine.signals=live refine.relation=null",
+        "hkd distill-refine recipes/quickstart-refine.yaml --only-signals --shard 1/4",
+        "hkd distill-refine recipes/quickstart-refine.yaml --resume",
+    ),
+    "infer": (
+        "hkd infer runs/quickstart scenes:test --shift --out predictions.jsonl",
+        "hkd infer scenes:small records.json --images photos --limit 100 --out predictions.jsonl",
+        "hkd infer runs/quickstart records.jsonl --out predictions.jsonl --resume",
+        "hkd infer runs/quickstart records.jsonl --out p.jsonl --batch-size auto --nproc 2",
+        "hkd infer runs/quickstart --calibrate scenes:dev",
+        "hkd infer runs/quickstart records.json --target-precision 0.9 --out p.jsonl",
+        "hkd infer runs/quickstart - --images photos < records.jsonl > p.jsonl",
+    ),
+    "evaluate": (
+        "hkd evaluate predictions.jsonl scenes:test",
+        "hkd evaluate predictions.jsonl records.json --out metrics.json --json",
+    ),
+    "merge-shards": (
+        "hkd infer runs/quickstart records.json --shard 1/2 --out p1.jsonl",
+        "hkd infer runs/quickstart records.json --shard 2/2 --out p2.jsonl",
+        "hkd merge-shards records.json p1.jsonl p2.jsonl --out p.jsonl",
+    ),
+    "schema": ("hkd schema > recipe.schema.json", "hkd schema distill-refine > refine.schema.json"),
+}
+
+
+def render_examples(command: str) -> str:
+    """The examples as an epilog: rich would take brackets for markup, and joins lines without a gap."""
+    return "\n\n".join(["Examples:", *map(escape, EXAMPLES[command])])
+
+
+def end(console: Console, outcome: Outcome) -> None:
+    """Show what a command found out, and end with its exit code."""
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
+    console.show(outcome)
+    if outcome.failed_records:
+        raise typer.Exit(EXIT_SOME_RECORDS_FAILED)
+
+
+Data = Annotated[str, typer.Argument(metavar="DATA", help="A file of records, or scenes:SPLIT.")]
+Encoding = Annotated[str, typer.Option(help="Text encoding of the records.")]
+Images = Annotated[Path | None, typer.Option(help="Folder of the images.", show_default="beside the records")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with what is there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")]
+Nproc = Annotated[
+    int | None, typer.Option(min=1, help="Work in this many processes, one to a GPU.", show_default="1")
+]
