@@ -16,11 +16,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 
 TICK_S = 0.2
 GRACE_S = 10.0  # between SIGTERM and SIGKILL
 CANNOT_RUN = 127
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     parent, command = int(arguments[0]), arguments[1:]
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: _note(told, number, frame))
+    _adopt_orphans()
     try:
         engine = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     except OSError as error:
@@ -51,6 +54,14 @@ def _note(told: list[int], number: int, frame: FrameType | None) -> None:
     told.append(number)
 
 
+def _adopt_orphans() -> None:
+    """Have what the engine leaves behind (Linux): in a container often nobody else would take it away."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 def _is_abandoned(parent: int) -> bool:
     """Wait a moment; whether the parent has let go or is gone."""
     readable, _, _ = select.select([0], [], [], TICK_S)
@@ -64,10 +75,17 @@ def _end_group(engine: subprocess.Popen[bytes]) -> None:
     alive = _signal_group(engine, signal.SIGTERM)
     while alive and time.monotonic() < deadline:
         time.sleep(0.05)
-        engine.poll()
+        _reap(engine)
         alive = _signal_group(engine, 0)
     if alive:
         _signal_group(engine, signal.SIGKILL)
+
+
+def _reap(engine: subprocess.Popen[bytes]) -> None:
+    if engine.poll() is not None:
+        with suppress(ChildProcessError):
+            while os.waitpid(-engine.pid, os.WNOHANG)[0]:
+                pass
 
 
 def _signal_group(engine: subprocess.Popen[bytes], number: int) -> bool:

@@ -37,14 +37,12 @@ class ReplyError(ValueError):
 class Question:
     """Which token comes next, of at least two allowed ones.
 
-    `messages` are those of the chat API; `continues` says that the last one is an answer to go on with;
-    `adds_start` that the tokenizer, not the chat template, sets the token that begins a text.
+    `messages` are those of the chat API; `continues` says that the last one is an answer to go on with.
     """
 
     messages: tuple[Mapping[str, Any], ...]
     allowed: tuple[int, ...]
     continues: bool
-    adds_start: bool
 
 
 class VllmClient:
@@ -110,7 +108,6 @@ class VllmClient:
             "messages": question.messages,
             "add_generation_prompt": not question.continues,
             "continue_final_message": question.continues,
-            "add_special_tokens": question.adds_start,
             "max_completion_tokens": 1,
             "temperature": 0,
             "allowed_token_ids": question.allowed,

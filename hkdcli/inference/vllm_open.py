@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,20 +63,24 @@ def open_vllm(
     messages = PromptMessages(Collator(processor, max_length=max_length))
     revisions = [compute_revision(folder) for folder in (parts.folder, parts.adapter) if folder is not None]
     facts = json.dumps([*revisions, "vllm", program.version])
-    served = ServedModel(
-        parts.folder.resolve(),
-        messages.content_format,
-        adapter=parts.adapter.resolve() if parts.adapter else None,
-        lora_rank=_read_rank(parts.adapter),
-        max_length=max_length,
-    )
-    server = VllmServer(program, served, timeout_s=timeout_s)
+    weights_hash = hashlib.sha256(facts.encode()).hexdigest()
     (reporter or SilentReporter()).note(f"starting vLLM {program.version}; this can take minutes")
-    try:
-        server.start()
-        yield VllmScorer(server, messages, hashlib.sha256(facts.encode()).hexdigest())
-    finally:
-        server.stop()
+    with tempfile.TemporaryDirectory() as scratch:
+        template = Path(scratch) / "chat_template.jinja"
+        template.write_text(messages.chat_template, "utf-8")
+        served = ServedModel(
+            parts.folder.resolve(),
+            template,
+            adapter=parts.adapter.resolve() if parts.adapter else None,
+            lora_rank=_read_rank(parts.adapter),
+            max_length=max_length,
+        )
+        server = VllmServer(program, served, timeout_s=timeout_s)
+        try:
+            server.start()
+            yield VllmScorer(server, messages, weights_hash)
+        finally:
+            server.stop()
 
 
 def _check_parts(parts: ModelParts, processor: Any) -> None:

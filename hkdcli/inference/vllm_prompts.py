@@ -1,18 +1,22 @@
 """Our prompts as messages of the chat API, checked to come out as the very same tokens.
 
-The server renders the model's own chat template. It is rendered here too, by the same transformers call, and
-what comes out is compared with the prompt as `data.prompts` builds it: text with text, tokens with tokens.
+The server is started with a chat template that holds the frame which the model's own one puts around one
+question (`data.chat.ChatFrame`) and nothing else: own templates may set a space before an answer, or trim it,
+and then an answer that has begun is not the one that was learned. The template is rendered here too, by the
+same transformers call, and what comes out is compared with the prompt as `data.prompts` builds it: text with
+text, tokens with tokens.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from hkdcli.data.chat import image_placeholders
+from hkdcli.data.chat import ChatFrame
 from hkdcli.data.collate import Collator
 from hkdcli.data.examples import Choice, Example
 from hkdcli.data.images import LoadedImage
@@ -20,9 +24,6 @@ from hkdcli.data.prompts import Presentation, Prompt, identity_presentation, ren
 from hkdcli.errors import BadRow, DataError, ModelError
 from hkdcli.inference.trie import Trie, build_trie
 from hkdcli.inference.vllm_client import Question
-
-ContentFormat = Literal["openai", "string"]
-"""What vLLM hands to the chat template: a list of parts, or one string with the placeholder in it."""
 
 _OTHER_ENGINE = "this model cannot be asked through vLLM; use the built-in engine"
 _PROBE = Example(
@@ -48,19 +49,17 @@ class PromptMessages:
     """Turns prompts into questions for the engine.
 
     Args:
-        collator: of the model that the engine serves. A chat template or tokenizer with which the engine
-            would see other tokens is a ModelError.
+        collator: of the model that the engine serves. A tokenizer that makes other tokens of a whole
+            conversation than of its parts is a ModelError: the engine would be asked something else.
     """
 
     def __init__(self, collator: Collator) -> None:
         self.collator = collator
-        processor, tokenizer = collator.processor, collator.tokenizer
-        self._renderer = processor if getattr(processor, "chat_template", None) else tokenizer
-        self._placeholder = next(iter(image_placeholders(processor)), "")
+        self.chat_template = render_chat_template(collator.builder.frame)
         self._texts: dict[tuple[int, ...], str] = {}
         self._known: set[str] = set()
         self._proven: set[str] = set()
-        self.content_format, self.adds_start = self._find_form()
+        self._check_probe()
 
     def build_trie(
         self,
@@ -101,62 +100,48 @@ class PromptMessages:
             DataError: the engine would see other tokens of this record than the built-in one.
         """
         if not node.text or node.text not in self._proven:
-            if not self._is_same(prompt, node, self.content_format, self.adds_start):
+            if not self._is_same(prompt, node):
                 detail = f"the engine would read another prompt, with {node.text!r} begun"
                 row = BadRow("engine.other_prompt", example.id, example.image, detail, _OTHER_ENGINE)
                 raise DataError(f"record {example.id!r}: {detail}", [row])
             self._proven.add(node.text)
-        text = {"type": "text", "text": self._get_user_text(prompt)}
-        shown: dict[str, Any] = {"type": "image_url", "image_url": {"url": image_url}}
-        messages: list[Mapping[str, Any]] = [{"role": "user", "content": [shown, text]}]
-        if node.text:
-            messages.append({"role": "assistant", "content": node.text.removeprefix(prompt.lead)})
-        return Question(tuple(messages), node.allowed, bool(node.text), self.adds_start)
+        image = {"type": "image_url", "image_url": {"url": image_url}}
+        messages = self._build_messages(prompt, image, node)
+        return Question(tuple(messages), node.allowed, continues=bool(node.text))
 
-    def _find_form(self) -> tuple[ContentFormat, bool]:
-        """The form in which a made-up record comes out right, at the root and within an answer."""
+    def _check_probe(self) -> None:
+        """Refuse a model whose prompts come out otherwise, at the root or within an answer."""
         shown = identity_presentation(_PROBE)
         prompt = self.collator.builder.build(_PROBE, shown)
         answers = [frozenset("A"), frozenset("B"), frozenset("C"), frozenset("BC")]
         _, nodes = self.build_trie(_PROBE, prompt, shown, answers)
-        forms: list[ContentFormat] = ["openai", "string"]
-        for form in forms:
-            for adds_start in (False, True):
-                if all(self._is_same(prompt, node, form, adds_start) for node in nodes):
-                    return form, adds_start
-        raise ModelError(
-            "the model's chat template or tokenizer makes other tokens of a conversation than of our prompt",
-            hint=_OTHER_ENGINE,
-        )
+        if not all(self._is_same(prompt, node) for node in nodes):
+            raise ModelError(
+                "the model's tokenizer makes other tokens of a whole conversation than of its parts",
+                hint=_OTHER_ENGINE,
+            )
 
-    def _is_same(self, prompt: Prompt, node: Node, form: ContentFormat, adds_start: bool) -> bool:
+    def _is_same(self, prompt: Prompt, node: Node) -> bool:
         """Whether template and tokenizer give exactly what the built-in engine reads."""
-        rendered = self._render(prompt, node, form)
-        if rendered is None or not (prompt.prefix + prompt.suffix + node.text).endswith(rendered):
+        rendered: str = self.collator.tokenizer.apply_chat_template(
+            self._build_messages(prompt, {"type": "image"}, node),
+            chat_template=self.chat_template,
+            tokenize=False,
+            add_generation_prompt=not node.text,
+            continue_final_message=bool(node.text),
+        )
+        if rendered != prompt.prefix + prompt.suffix + node.text:
             return False
         encode = self.collator.encode
-        ids = self.collator.tokenizer(rendered, add_special_tokens=adds_start, verbose=False).input_ids
-        expected = encode(prompt.prefix) + encode(prompt.suffix) + (encode(node.text) if node.text else [])
-        return list(ids) == expected
+        answer = encode(node.text) if node.text else []
+        return encode(rendered) == encode(prompt.prefix) + encode(prompt.suffix) + answer
 
-    def _render(self, prompt: Prompt, node: Node, form: ContentFormat) -> str | None:
-        text, letters = self._get_user_text(prompt), node.text.removeprefix(prompt.lead)
-        parts: list[dict[str, str]] = [{"type": "image"}, {"type": "text", "text": text}]
-        content: Any = parts if form == "openai" else f"{self._placeholder}\n{text}"
-        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
-        if letters:
-            answer: Any = [{"type": "text", "text": letters}] if form == "openai" else letters
-            messages.append({"role": "assistant", "content": answer})
-        try:
-            rendered: str = self._renderer.apply_chat_template(
-                messages,
-                tokenize=False,
-                add_generation_prompt=not letters,
-                continue_final_message=bool(letters),
-            )
-        except Exception:  # templates are free to raise anything on a form of content that they do not know
-            return None
-        return rendered
+    def _build_messages(self, prompt: Prompt, image: dict[str, Any], node: Node) -> list[dict[str, Any]]:
+        text = {"type": "text", "text": self._get_user_text(prompt)}
+        messages: list[dict[str, Any]] = [{"role": "user", "content": [image, text]}]
+        if node.text:
+            messages.append({"role": "assistant", "content": [{"type": "text", "text": node.text}]})
+        return messages
 
     def _get_user_text(self, prompt: Prompt) -> str:
         frame = self.collator.builder.frame
@@ -188,6 +173,20 @@ class PromptMessages:
         if text is None:
             raise ModelError("the tokenizer has no text for the beginning of an answer", hint=_OTHER_ENGINE)
         return text
+
+
+def render_chat_template(frame: ChatFrame) -> str:
+    """A Jinja template for one question with one image, and perhaps the beginning of its answer.
+
+    An answer's text holds the frame's `lead`, where it has one.
+    """
+    head, tail = (json.dumps(text, ensure_ascii=False) for text in (frame.head, frame.tail))
+    text = "{%- for part in message.content if part.type == 'text' %}{{ part.text }}{% endfor %}"
+    user = f"{{{{- {head} }}}}{text}{{{{ {tail} }}}}"
+    return (
+        "{%- for message in messages %}{%- if message.role == 'user' %}"
+        f"{user}{{%- else %}}{text}{{%- endif %}}{{%- endfor %}}"
+    )
 
 
 def render_data_url(image: LoadedImage) -> str:

@@ -24,7 +24,6 @@ from hkdcli.errors import HkdError, MachineLimitError, SetupError
 from hkdcli.inference import supervisor
 from hkdcli.inference.vllm_client import HOST, EngineLostError, VllmClient
 from hkdcli.inference.vllm_program import VllmProgram, check_version
-from hkdcli.inference.vllm_prompts import ContentFormat
 
 ADAPTER_NAME = "hkd"
 MOST_CHOICES = 26
@@ -34,14 +33,14 @@ _OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemory|memory for (the )?(KV )?
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """What to serve: a model folder, perhaps with an adapter, and how prompts reach its chat template.
+    """What to serve: a model folder, the file of its chat template, perhaps an adapter.
 
     `lora_rank` is the rank that room is made for; `max_length` the most tokens of a prompt, None leaves it to
     the model's settings.
     """
 
     folder: Path
-    content_format: ContentFormat
+    chat_template: Path
     adapter: Path | None = None
     lora_rank: int = 16
     max_length: int | None = None
@@ -141,8 +140,9 @@ class VllmServer:
         return SetupError(message, hint="the built-in engine needs no vLLM: leave --engine out")
 
     def _read_lines(self, process: subprocess.Popen[bytes]) -> None:
-        for line in process.stdout or ():
-            self._lines.append(ascii(line.decode("utf-8", "replace").rstrip())[1:-1][:300])
+        with process.stdout as said:  # type: ignore[union-attr]
+            for line in said:
+                self._lines.append(ascii(line.decode("utf-8", "replace").rstrip())[1:-1][:300])
 
 
 def build_arguments(model: ServedModel, name: str, port: int) -> list[str]:
@@ -160,7 +160,8 @@ def build_arguments(model: ServedModel, name: str, port: int) -> list[str]:
         "--host": HOST,
         "--port": str(port),
         "--served-model-name": name,
-        "--chat-template-content-format": model.content_format,
+        "--chat-template": str(model.chat_template),
+        "--chat-template-content-format": "openai",  # the template is handed text and image as parts
         # The model's own sampling defaults hold penalties, which would change the probabilities.
         "--generation-config": "vllm",
         # After the restriction to legal letters, so that what is left adds up to 1.

@@ -1,7 +1,7 @@
 """A small stand-in for vLLM's server: the part of its API that is asked, with its refusals.
 
-As a program it plays `vllm`: `--version`, and `serve FOLDER ...` with the behaviour that the JSON file named by
-FAKE_VLLM_PLAN describes; every start adds the process ids of engine and child to `pids` beside that file.
+As a program it plays `vllm`: `--version`, and `serve FOLDER ...` with the behaviour that the JSON file named
+by FAKE_VLLM_PLAN describes; every start adds the process ids of engine and child to `pids` beside that file.
 In a test's own process, `serve_in_thread` answers with any function from a request to log-probabilities.
 """
 
@@ -24,7 +24,7 @@ from typing import Any
 
 VERSION = "0.33.0"
 KNOWN = {
-    *("model", "messages", "add_generation_prompt", "continue_final_message", "add_special_tokens"),
+    *("model", "messages", "add_generation_prompt", "continue_final_message"),
     *("max_completion_tokens", "temperature", "allowed_token_ids", "logprobs", "top_logprobs"),
     "return_tokens_as_token_ids",
 }
@@ -158,7 +158,11 @@ def install(folder: Path, **plan: Any) -> Path:
 def read_pids(plan: Path) -> list[list[int]]:
     """Of each start so far the process ids."""
     path = plan.with_name("pids")
-    return [[int(pid) for pid in line.split()] for line in path.read_text().splitlines()] if path.exists() else []
+    return (
+        [[int(pid) for pid in line.split()] for line in path.read_text().splitlines()]
+        if path.exists()
+        else []
+    )
 
 
 def main() -> None:
@@ -172,6 +176,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     for name in ("host", "served-model-name", "chat-template-content-format", "generation-config"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--chat-template", type=argparse.FileType(), required=True)
     parser.add_argument("--logprobs-mode", choices=["processed_logprobs"], required=True)
     for name in ("port", "max-logprobs"):
         parser.add_argument(f"--{name}", type=int, required=True)
@@ -190,7 +195,7 @@ def run(path: Path, plan: dict[str, Any], options: argparse.Namespace) -> None:
     with path.with_name("pids").open("a") as file:
         file.write(f"{os.getpid()} {child.pid}\n")
     path.with_name("arguments").write_text("\n".join(sys.argv[1:]))
-    print("loading the model\nmodel loaded", file=sys.stderr, flush=True)
+    print("loading the model\nmodel loaded", plan.get("says", ""), file=sys.stderr, flush=True)
     fails = plan.get("fails", [])
     if starts < len(fails) and fails[starts]:
         sys.exit(fails[starts])
