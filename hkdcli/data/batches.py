@@ -58,14 +58,18 @@ class Batch:
 class Prefixes:
     """Prompts up to the choices, right-padded: `model_inputs` as in `Batch`.
 
-    `lengths` [B] counts the tokens of each row; `prompts` are the prompts for the presentations asked for;
-    `examples` are the examples as shown, with the context shortened where it had to be.
+    `lengths` counts the tokens of each row; `prompts` are the prompts for the presentations asked for;
+    `examples` are the examples as shown, with the context shortened where it had to be. Examples of one
+    image may share a row, which then ends where they part: `rows` says which row an example begins with, and
+    `stems` which tokens of its own follow before its choices.
     """
 
     model_inputs: dict[str, Tensor]
     lengths: tuple[int, ...]
     prompts: tuple[tuple[Prompt, ...], ...]
     examples: tuple[Example, ...]
+    rows: tuple[int, ...]
+    stems: tuple[tuple[int, ...], ...]
 
 
 def append_tokens(prefixes: Prefixes, added: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, Tensor]:

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hkdcli.data.batches import Batch, Prefixes, append_tokens, pad_rows
+from hkdcli.data.batches import TOKEN_TENSORS, Batch, Prefixes, append_tokens, pad_rows
 from hkdcli.data.examples import Example
 from hkdcli.data.images import LoadedImage
-from hkdcli.data.prompts import Presentation, Prompt, PromptBuilder, render_answer
+from hkdcli.data.prompts import Presentation, Prompt, PromptBuilder, join_letters, render_answer
+from hkdcli.data.sharing import count_common, expand_alike, group_equal
 from hkdcli.errors import BadRow, DataError, ModelError
 
 __all__ = ["Batch", "Collator", "Prefixes"]
@@ -91,6 +92,8 @@ class Collator:
         examples: Sequence[Example],
         images: Sequence[LoadedImage],
         presentations: Sequence[Sequence[Presentation]],
+        *,
+        share: bool = False,
     ) -> Prefixes:
         """Collate prompts up to the choices, shortening a context whose prompt is too long.
 
@@ -98,6 +101,7 @@ class Collator:
             examples: the records, at least one.
             images: one per example.
             presentations: for each example the orders in which its choices will be shown, at least one.
+            share: let examples of one image share what their prompts have in common, the image included.
 
         Returns:
             The prefixes, on the CPU. `DataError` where a prompt is too long whatever goes from its context;
@@ -105,15 +109,25 @@ class Collator:
         """
         shown = list(examples)
         prompts = [self._build_all(e, p) for e, p in zip(shown, presentations, strict=True)]
-        inputs = self._process(prompts, images)
+        groups = group_equal(
+            [image.pixel_hash for image in images] if share else list(map(str, range(len(shown))))
+        )
+        inputs, ids = self._encode_prefixes(prompts, images, groups)
         for index, example in enumerate(shown):
-            if excess := self._compute_excess(inputs["attention_mask"][index], prompts[index]):
+            if excess := self._compute_excess(len(ids[index]), prompts[index]):
                 shown[index] = self._shorten(example, excess)
                 prompts[index] = self._build_all(shown[index], presentations[index])
         if any(before is not after for before, after in zip(examples, shown, strict=True)):
-            inputs = self._process(prompts, images)
-        lengths = tuple(int(n) for n in inputs["attention_mask"].sum(-1))
-        return Prefixes(inputs, lengths, tuple(prompts), tuple(shown))
+            inputs, ids = self._encode_prefixes(prompts, images, groups)
+        common = [count_common([ids[i] for i in group]) for group in groups]
+        return Prefixes(
+            self._cut(inputs, common),
+            tuple(common),
+            tuple(prompts),
+            tuple(shown),
+            rows=tuple(_place(groups)),
+            stems=tuple(tuple(row[common[at] :]) for row, at in zip(ids, _place(groups), strict=True)),
+        )
 
     @property
     def pad_token_id(self) -> int:
@@ -130,8 +144,17 @@ class Collator:
         self, example: Example, prompt: Prompt, presentation: Presentation, answer: frozenset[str]
     ) -> list[int]:
         """Tokens of an answer, end of turn included."""
-        letters = render_answer(example, presentation, answer)
-        return self._encode_letters(prompt.lead + letters) + self._encode_letters(prompt.end)
+        return self._encode_written(prompt, render_answer(example, presentation, answer), ended=True)
+
+    def encode_letters_text(
+        self, prompt: Prompt, letters: Sequence[str], *, ended: bool = False
+    ) -> list[int]:
+        """Tokens of letters as an answer writes them; with the end of turn where the answer is `ended`."""
+        return self._encode_written(prompt, join_letters(letters), ended=ended)
+
+    def _encode_written(self, prompt: Prompt, letters: str, *, ended: bool) -> list[int]:
+        end = self._encode_letters(prompt.end) if ended else []
+        return self._encode_letters(prompt.lead + letters) + end
 
     def encode_letters(self, example: Example, prompt: Prompt, presentation: Presentation) -> list[int]:
         """First answer token of each choice, in choice order.
@@ -162,6 +185,43 @@ class Collator:
     def _build_all(self, example: Example, presentations: Sequence[Presentation]) -> tuple[Prompt, ...]:
         return tuple(self.builder.build(example, shown) for shown in presentations)
 
+    def _encode_prefixes(
+        self, prompts: Sequence[tuple[Prompt, ...]], images: Sequence[LoadedImage], groups: list[list[int]]
+    ) -> tuple[dict[str, Tensor], list[list[int]]]:
+        """Model inputs of the first example of each group, and all tokens of every example's prefix.
+
+        A group whose prompts do not even share the image is taken apart, in place.
+        """
+        firsts = [group[0] for group in groups]
+        inputs = self._process([prompts[i] for i in firsts], [images[i] for i in firsts])
+        lengths = inputs["attention_mask"].sum(-1).tolist()
+        ids: dict[int, list[int]] = {}
+        for row, group in enumerate(groups):
+            expanded = inputs["input_ids"][row, : lengths[row]].tolist()
+            raw = self.encode(prompts[group[0]][0].prefix) if len(group) > 1 else []
+            for index in group:
+                same = index == group[0]
+                found = (
+                    expanded if same else expand_alike(raw, expanded, self.encode(prompts[index][0].prefix))
+                )
+                if found is None:
+                    groups[:] = [[i] for i in range(len(prompts))]
+                    return self._encode_prefixes(prompts, images, groups)
+                ids[index] = found
+        return inputs, [ids[index] for index in range(len(prompts))]
+
+    def _cut(self, inputs: dict[str, Tensor], lengths: Sequence[int]) -> dict[str, Tensor]:
+        """Keep the first so many tokens of each row."""
+        if inputs["attention_mask"].sum(-1).tolist() == list(lengths):
+            return inputs
+        cut = dict(inputs)
+        for name in ("input_ids", *TOKEN_TENSORS):
+            if name in cut:
+                fill = self.pad_token_id if name == "input_ids" else 0
+                kept = [row[:n].tolist() for row, n in zip(cut[name], lengths, strict=True)]
+                cut[name] = pad_rows(kept, fill).to(cut[name].dtype)
+        return cut
+
     def _process(
         self, prompts: Sequence[tuple[Prompt, ...]], images: Sequence[LoadedImage]
     ) -> dict[str, Tensor]:
@@ -184,13 +244,13 @@ class Collator:
         if image_id is not None and not (input_ids == image_id).any(-1).all():
             raise ModelError("the processor left a prompt without image tokens")
 
-    def _compute_excess(self, mask: Tensor, prompts: Sequence[Prompt]) -> int:
+    def _compute_excess(self, length: int, prompts: Sequence[Prompt]) -> int:
         if self.max_length is None:
             return 0
         # 2 tokens a letter with its separator, and the end of turn.
         answer = 2 * prompts[0].suffix.count("\n") + 3
         longest = max(len(self.encode(prompt.suffix)) for prompt in prompts)
-        return max(0, int(mask.sum()) + longest + answer - self.max_length)
+        return max(0, length + longest + answer - self.max_length)
 
     def _shorten(self, example: Example, excess: int) -> Example:
         shorter = self.builder.shorten_context(example, excess)
@@ -199,6 +259,12 @@ class Collator:
             row = BadRow("prompt.too_long", example.id, example.image, detail)
             raise DataError(f"record {example.id!r}: {detail}", [row])
         return shorter
+
+
+def _place(groups: Sequence[Sequence[int]]) -> list[int]:
+    """For each example the place of its group."""
+    places = {index: place for place, group in enumerate(groups) for index in group}
+    return [places[index] for index in range(len(places))]
 
 
 def _require_answer(example: Example) -> frozenset[str]:

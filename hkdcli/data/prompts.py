@@ -18,7 +18,7 @@ import hashlib
 import itertools
 import json
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -172,6 +172,11 @@ def identity_presentation(example: Example) -> Presentation:
     return tuple((LETTERS[i], choice.id) for i, choice in enumerate(example.choices))
 
 
+def has_few_answers(example: Example) -> bool:
+    """Whether the legal answers of a record are few enough to score each of them."""
+    return example.task == "factuality" or len(example.choices) <= MAX_EXACT_CHOICES
+
+
 def build_legal_answers(example: Example) -> tuple[frozenset[str], ...]:
     """Every answer that a record allows, as sets of choice ids, in a fixed order.
 
@@ -190,7 +195,7 @@ def build_legal_answers(example: Example) -> tuple[frozenset[str], ...]:
     ids = [choice.id for choice in example.choices]
     if example.task == "factuality":
         return tuple(frozenset({choice_id}) for choice_id in ids)
-    if len(ids) > MAX_EXACT_CHOICES:
+    if not has_few_answers(example):
         detail = f"{len(ids)} choices; sets are scored exactly up to {MAX_EXACT_CHOICES}"
         raise DataError(
             f"record {example.id!r} has too many choices",
@@ -216,12 +221,17 @@ def render_answer(example: Example, presentation: Presentation, answer: frozense
     Raises:
         DataError: the answer is empty or names a choice that is not shown.
     """
-    letters = sorted(letter for letter, choice_id in presentation if choice_id in answer)
+    letters = [letter for letter, choice_id in presentation if choice_id in answer]
     if not letters or len(letters) != len(answer):
         detail = f"answer {sorted(answer)} is not among the choices {[c.id for c in example.choices]}"
         row = BadRow("record.unknown_answer", example.id, example.image, detail)
         raise DataError(f"record {example.id!r}: {detail}", [row])
-    return ", ".join(letters)
+    return join_letters(letters)
+
+
+def join_letters(letters: Iterable[str]) -> str:
+    """Letters as an answer writes them: ascending, joined by ", "."""
+    return ", ".join(sorted(letters))
 
 
 def compute_prompt_hash(processor: Any) -> str:

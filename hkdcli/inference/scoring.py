@@ -1,11 +1,6 @@
-"""Exact log-probabilities of every legal answer, with everything up to the choices computed once.
+"""Log-probabilities of the legal answers to a record: of all, or of the likely ones where they are many.
 
-The prefix of each record runs once and leaves its keys and values. All orders in which its choices are shown,
-each with the trie of its legal answers, then run as one forest below that prefix: a mask lets each token see
-the prefix and its own branch alone.
-
-Dimensions: R records, F rows of the forest pass, P prefix positions, Q forest positions, H hidden size,
-N legal answers.
+Dimensions: R records, N answers.
 """
 
 from __future__ import annotations
@@ -13,41 +8,48 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from hkdcli.data.batches import Prefixes, move_inputs, pad_rows
 from hkdcli.data.collate import Collator
 from hkdcli.data.examples import Example
 from hkdcli.data.images import LoadedImage
-from hkdcli.data.prompts import Presentation, build_legal_answers, compute_prompt_hash
+from hkdcli.data.prompts import (
+    Presentation,
+    Prompt,
+    build_legal_answers,
+    compute_prompt_hash,
+    has_few_answers,
+)
 from hkdcli.errors import MachineLimitError
-from hkdcli.inference.trie import Forest, Trie, build_forest, build_trie, compute_ancestors
-from hkdcli.models import families
-from hkdcli.models.answers import compute_hidden_states, compute_token_log_probs
+from hkdcli.inference.beam import BeamSearch, Letters
+from hkdcli.inference.passes import Passes, Prepared, Scores, Sequences
+from hkdcli.models.fingerprints import compute_weights_hash
 from hkdcli.models.loading import LoadedModel
 
 Array = npt.NDArray[np.float64]
+Answers = tuple[frozenset[str], ...]
+
+BEAM_WIDTH = 16
+MOST_CANDIDATES = 64  # sets of several choices that are scored in every order, of those that any beam found
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredRecord:
-    """`log_probs` [presentations, N] of `build_legal_answers`; `truncated`: the context was cut."""
+    """`log_probs` [presentations, N] of `answers`, sets of choice ids; `truncated`: the context was cut.
+
+    `approximate`: a beam chose the answers, so that others, less likely, are left out.
+    """
 
     log_probs: Array
     truncated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One row of the forest pass: some presentations of one record."""
-
-    record: int
-    forest: Forest
+    answers: Answers
+    approximate: bool = False
 
 
 class Scorer:
@@ -73,6 +75,13 @@ class Scorer:
         self.prompt_hash = compute_prompt_hash(loaded.processor)
         self.reuse_prefix = reuse_prefix
         self.max_row_tokens = max_row_tokens
+        self.fell_back = False
+        """Whether a prefix could not be reused so far, and whole passes took its place."""
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """Hash of the weights as they were when it was first asked for."""
+        return compute_weights_hash(self.model)
 
     def score(
         self,
@@ -80,143 +89,129 @@ class Scorer:
         images: Sequence[LoadedImage],
         presentations: Sequence[Sequence[Presentation]],
     ) -> list[ScoredRecord]:
-        """Score every legal answer of each record under each of its presentations.
+        """Score the legal answers of each record under each of its presentations.
 
         Args:
             examples: R records, at least one.
-            images: one per record.
+            images: one per record; records of one image share the work on it.
             presentations: for each record the orders in which to show its choices, at least one.
 
         Returns:
             One result per record. `DataError` where one cannot be asked or scored, with a row that says why;
             `ModelError` where the model gives NaN; `MachineLimitError` where memory runs out.
         """
-        answers = [build_legal_answers(example) for example in examples]
-        # Not inference_mode: modules keep tensors between calls, and training goes on with them.
-        with torch.no_grad(), _evaluating(self.model), _memory_limit(len(examples)):
-            prefixes = self.collator.collate_prefixes(examples, images, presentations)
-            tries = self._build_questions(prefixes, presentations, answers)
-            rows = self._split_rows(tries)
-            longest = max(prefixes.lengths) + max(len(row.forest.tokens) for row in rows)
-            if self.reuse_prefix and families.can_share_prefix(self.model, longest):
-                results = self._score_forest(prefixes, rows)
-            else:
-                results = self._score_whole(prefixes.examples, images, presentations, answers)
-        shown = [example.truncated for example in prefixes.examples]
-        return [ScoredRecord(np.array(r), cut) for r, cut in zip(results, shown, strict=True)]
+        return self.score_prepared(self.prepare(examples, images, presentations))
 
-    @property
-    def _device(self) -> torch.device:
-        return next(self.model.parameters()).device
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        dtype: torch.dtype = families.unwrap(self.model).get_input_embeddings().weight.dtype
-        return dtype
-
-    def _build_questions(
-        self,
-        prefixes: Prefixes,
-        presentations: Sequence[Sequence[Presentation]],
-        answers: Sequence[Sequence[frozenset[str]]],
-    ) -> list[list[tuple[list[int], Trie]]]:
-        """For each record and presentation the suffix tokens and the trie of its answers."""
-        questions = []
-        for example, prompts, shown, legal in zip(
-            prefixes.examples, prefixes.prompts, presentations, answers, strict=True
-        ):
-            row = []
-            for prompt, order in zip(prompts, shown, strict=True):
-                self.collator.encode_letters(example, prompt, order)
-                tokens = [self.collator.encode_answer(example, prompt, order, answer) for answer in legal]
-                row.append((self.collator.encode(prompt.suffix), build_trie(tokens)))
-            questions.append(row)
-        return questions
-
-    def _split_rows(self, questions: Sequence[Sequence[tuple[list[int], Trie]]]) -> list[_Row]:
-        """Forests of at most `max_row_tokens` tokens where one presentation allows it, in order."""
-        rows = []
-        for record, asked in enumerate(questions):
-            group: list[tuple[list[int], Trie]] = []
-            size = 0
-            for suffix, trie in asked:
-                tokens = len(suffix) + len(trie.tokens)
-                if group and size + tokens > self.max_row_tokens:
-                    rows.append(_Row(record, build_forest(group)))
-                    group, size = [], 0
-                group.append((suffix, trie))
-                size += tokens
-            rows.append(_Row(record, build_forest(group)))
-        return rows
-
-    def _score_forest(self, prefixes: Prefixes, rows: Sequence[_Row]) -> list[list[list[float]]]:
-        inputs = move_inputs(prefixes.model_inputs, self._device, self._dtype)
-        positions, following = families.compute_position_ids(self.model, inputs)
-        backbone = families.get_backbone(self.model)
-        prefilled = backbone(**inputs, position_ids=positions, use_cache=True, return_dict=True)
-        cache = prefilled.past_key_values
-        records = torch.tensor([row.record for row in rows], device=self._device)
-        if [row.record for row in rows] != list(range(len(prefixes.lengths))):
-            cache.batch_select_indices(records)
-        tokens = pad_rows([row.forest.tokens for row in rows], self.collator.pad_token_id)
-        depths = pad_rows([row.forest.depths for row in rows], 0).to(self._device)
-        hidden = backbone(
-            input_ids=tokens.to(self._device),
-            attention_mask=self._build_mask(inputs["attention_mask"][records], rows, tokens.shape[1]),
-            position_ids=families.continue_positions(positions, following[records][:, None] + depths),
-            past_key_values=cache,
-            use_cache=True,
-            return_dict=True,
-        ).last_hidden_state
-        results: list[list[list[float]]] = [[] for _ in prefixes.lengths]
-        for row, scores in zip(rows, self._read_scores(hidden, rows), strict=True):
-            results[row.record] += scores
-        return results
-
-    def _build_mask(self, prefix_mask: Tensor, rows: Sequence[_Row], width: int) -> Tensor:
-        """Additive mask [F, 1, Q, P + Q]: 0 where a forest token may look, the lowest number elsewhere."""
-        branches = torch.zeros(len(rows), width, width, dtype=torch.bool)
-        for index, row in enumerate(rows):
-            size = len(row.forest.tokens)
-            branches[index, :size, :size] = torch.from_numpy(compute_ancestors(row.forest.parents))
-        prefix = prefix_mask.bool()[:, None, :].expand(-1, width, -1)
-        seen = torch.cat([prefix, branches.to(prefix.device)], dim=-1)[:, None]
-        mask = torch.zeros(seen.shape, dtype=self._dtype, device=seen.device)
-        return mask.masked_fill_(~seen, torch.finfo(self._dtype).min)
-
-    def _read_scores(self, hidden: Tensor, rows: Sequence[_Row]) -> list[list[list[float]]]:
-        """Sum the steps of each answer: for each row and presentation the N log-probabilities."""
-        needed = [(i, step) for i, row in enumerate(rows) for q in row.forest.steps for y in q for step in y]
-        nodes = sorted({(i, node) for i, (node, _) in needed})
-        place = {node: index for index, node in enumerate(nodes)}
-        at = torch.tensor(nodes, device=hidden.device)
-        wanted = torch.tensor([[place[i, node], token] for i, (node, token) in needed], device=hidden.device)
-        logs = iter(compute_token_log_probs(self.model, hidden[at[:, 0], at[:, 1]], wanted).tolist())
-        return [[[sum(next(logs) for _ in y) for y in q] for q in row.forest.steps] for row in rows]
-
-    def _score_whole(
+    def prepare(
         self,
         examples: Sequence[Example],
         images: Sequence[LoadedImage],
         presentations: Sequence[Sequence[Presentation]],
-        answers: Sequence[Sequence[frozenset[str]]],
-    ) -> list[list[list[float]]]:
-        """One whole conversation per answer, through the batch that training uses."""
-        results = []
-        for example, image, shown, legal in zip(examples, images, presentations, answers, strict=True):
-            row = []
-            for order in shown:
-                n = len(legal)
-                batch = self.collator([example] * n, [image] * n, [order] * n, legal)
-                batch = batch.to(self._device, self._dtype)
-                hidden = compute_hidden_states(self.model, batch.model_inputs)
-                states = hidden[batch.answer_rows, batch.answer_columns]
-                index = torch.arange(len(states), device=states.device)
-                wanted = torch.stack([index, batch.answer_targets], dim=-1)
-                logs = compute_token_log_probs(self.model, states, wanted)
-                row.append(logs.new_zeros(n).index_add(0, batch.answer_rows, logs).tolist())
-            results.append(row)
-        return results
+    ) -> Prepared:
+        """The part of `score` that needs no model, so that another process can do it."""
+        prefixes = self.collator.collate_prefixes(examples, images, presentations, share=self.reuse_prefix)
+        for example, prompts, shown in zip(prefixes.examples, prefixes.prompts, presentations, strict=True):
+            for prompt, order in zip(prompts, shown, strict=True):
+                self.collator.encode_letters(example, prompt, order)  # refuses letters that begin alike
+        return Prepared(
+            tuple(examples),
+            tuple(images),
+            tuple(tuple(shown) for shown in presentations),
+            prefixes,
+            tuple(tuple(tuple(self.collator.encode(p.suffix)) for p in row) for row in prefixes.prompts),
+        )
+
+    def score_prepared(self, prepared: Prepared) -> list[ScoredRecord]:
+        """The rest of `score`."""
+        # Not inference_mode: modules keep tensors between calls, and training goes on with them.
+        with torch.no_grad(), _evaluating(self.model), _memory_limit(len(prepared.examples)):
+            passes = Passes(
+                self.model,
+                self.collator,
+                prepared,
+                reuse_prefix=self.reuse_prefix,
+                max_row_tokens=self.max_row_tokens,
+            )
+            found = self._find_answers(prepared, passes)
+            results = passes.score(self._encode(prepared, found))
+        self.fell_back |= passes.fell_back
+        return [
+            ScoredRecord(np.array(scores), shown.truncated, answers, not has_few_answers(shown))
+            for scores, shown, answers in zip(results, prepared.prefixes.examples, found, strict=True)
+        ]
+
+    def _encode(self, prepared: Prepared, found: Sequence[Answers]) -> Sequences:
+        """Tokens of every answer in every order, end of turn included."""
+        prefixes = prepared.prefixes
+        return [
+            [
+                [self.collator.encode_answer(e, prompt, order, answer) for answer in answers]
+                for prompt, order in asked
+            ]
+            for e, answers, asked in zip(
+                prefixes.examples, found, _pair(prefixes.prompts, prepared.presentations), strict=True
+            )
+        ]
+
+    def _find_answers(self, prepared: Prepared, passes: Passes) -> list[Answers]:
+        """All legal answers of a record, or those that a beam finds in any of its orders."""
+        beams = [
+            [] if has_few_answers(example) else [_open_beam(example, order) for order in shown]
+            for example, shown in zip(prepared.examples, prepared.presentations, strict=True)
+        ]
+        while any(beam.proposals for row in beams for beam in row):
+            _tell(beams, passes.score(self._encode_proposals(prepared, beams)))
+        return [
+            _collect(example, shown, row) if row else build_legal_answers(example)
+            for example, shown, row in zip(prepared.examples, prepared.presentations, beams, strict=True)
+        ]
+
+    def _encode_proposals(self, prepared: Prepared, beams: Sequence[Sequence[BeamSearch]]) -> Sequences:
+        """Tokens of what every beam proposes: each as a beginning, then each as a whole answer."""
+        return [
+            [self._encode_letters(prompt, beam.proposals) for prompt, beam in zip(prompts, row, strict=True)]
+            if row
+            else [[] for _ in prompts]
+            for prompts, row in zip(prepared.prefixes.prompts, beams, strict=True)
+        ]
+
+    def _encode_letters(self, prompt: Prompt, proposals: Sequence[Letters]) -> list[list[int]]:
+        begun = [self.collator.encode_letters_text(prompt, letters) for letters in proposals]
+        return begun + [
+            self.collator.encode_letters_text(prompt, letters, ended=True) for letters in proposals
+        ]
+
+
+def _pair(prompts: Any, presentations: Any) -> list[list[tuple[Prompt, Presentation]]]:
+    return [list(zip(*row, strict=True)) for row in zip(prompts, presentations, strict=True)]
+
+
+def _open_beam(example: Example, order: Presentation) -> BeamSearch:
+    lonely = next((letter for letter, choice_id in order if choice_id == example.none_id), None)
+    return BeamSearch(sorted(letter for letter, _ in order), lonely, BEAM_WIDTH)
+
+
+def _tell(beams: Sequence[Sequence[BeamSearch]], scores: Scores) -> None:
+    for row, told in zip(beams, scores, strict=True):
+        for beam, logs in zip(row, told, strict=False):
+            half = len(logs) // 2
+            if half:
+                beam.take(list(zip(logs[:half], logs[half:], strict=True)))
+
+
+def _collect(example: Example, shown: Sequence[Presentation], beams: Sequence[BeamSearch]) -> Answers:
+    """Every answer of one choice, then the likeliest sets of several that any order found."""
+    sets: dict[frozenset[str], float] = {}
+    for order, beam in zip(shown, beams, strict=True):
+        choice_of = dict(order)
+        for letters, log_p in beam.best().items():
+            answer = frozenset(choice_of[letter] for letter in letters)
+            sets[answer] = max(log_p, sets.get(answer, -np.inf))
+    single = [frozenset({choice.id}) for choice in example.choices]
+    several = sorted(
+        (answer for answer in sets if len(answer) > 1), key=lambda answer: (-sets[answer], sorted(answer))
+    )
+    return (*single, *several[:MOST_CANDIDATES])
 
 
 @contextmanager

@@ -63,23 +63,24 @@ def build_trie(answers: Sequence[Sequence[int]]) -> Trie:
     return Trie(tuple(tokens), tuple(parents), tuple(steps))
 
 
-def build_forest(questions: Sequence[tuple[Sequence[int], Trie]]) -> Forest:
+def build_forest(questions: Sequence[tuple[Sequence[int], Trie]], stem: Sequence[int] = ()) -> Forest:
     """Put several questions below one prefix.
 
     Args:
         questions: for each its suffix tokens (at least one) and the trie of its answers.
+        stem: tokens that all questions follow, and the prefix does not hold.
 
     Returns:
-        The forest: for each question the chain of its suffix, then its trie.
+        The forest: the chain of the stem, then for each question the chain of its suffix and its trie.
     """
-    tokens: list[int] = []
-    parents: list[int] = []
-    depths: list[int] = []
+    tokens: list[int] = list(stem)
+    parents: list[int] = [place - 1 for place in range(len(stem))]
+    depths: list[int] = list(range(len(stem)))
     steps = []
     for suffix, trie in questions:
         start, root = len(tokens), len(tokens) + len(suffix) - 1
         tokens += [*suffix, *trie.tokens]
-        parents += [-1, *range(start, root), *(root + 1 + parent for parent in trie.parents)]
+        parents += [len(stem) - 1, *range(start, root), *(root + 1 + parent for parent in trie.parents)]
         for parent in parents[start:]:
             depths.append(0 if parent < 0 else depths[parent] + 1)
         steps.append(tuple(tuple((root + 1 + node, token) for node, token in path) for path in trie.steps))

@@ -35,6 +35,15 @@ def test_shared_prefix_gives_the_numbers_of_whole_passes(loaded):
         np.testing.assert_allclose(one.log_probs, two.log_probs, atol=2e-5)
 
 
+def test_records_of_one_image_share_its_prefix(loaded):
+    images = IMAGES[:1] * 2
+    alone = [Scorer(loaded).score([e], [i], [s])[0] for e, i, s in zip(EXAMPLES, images, SHOWN, strict=True)]
+    scorer = Scorer(loaded)
+    assert len(scorer.prepare(EXAMPLES, images, SHOWN).prefixes.lengths) == 1
+    for one, two in zip(scorer.score(EXAMPLES, images, SHOWN), alone, strict=True):
+        np.testing.assert_allclose(one.log_probs, two.log_probs, atol=2e-5)
+
+
 def test_the_image_matters(loaded):
     other = [make_image(5), make_image(6, (64, 40))]
     one, two = (Scorer(loaded).score(EXAMPLES, images, SHOWN) for images in (IMAGES, other))

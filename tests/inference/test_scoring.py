@@ -8,11 +8,13 @@ import pytest
 import torch
 from tiny_records import make_choices, make_factuality, make_hallucination, make_image
 
+from hkdcli.data import prompts
 from hkdcli.data.prompts import build_legal_answers, identity_presentation
-from hkdcli.errors import DataError, MachineLimitError, ModelError
-from hkdcli.inference import scoring
+from hkdcli.errors import MachineLimitError, ModelError
+from hkdcli.inference import passes, scoring
 from hkdcli.inference.scoring import Scorer
 from hkdcli.inference.shift import combine, shifted_presentations
+from hkdcli.models import families
 from hkdcli.models.adapters import attach_lora
 from hkdcli.models.loading import LoadedModel, load_model
 
@@ -124,11 +126,52 @@ def test_six_choices_have_32_answers(loaded):
     assert result.log_probs.shape == (1, 32)
 
 
-def test_too_many_choices_is_a_row_error(loaded):
-    example = make_hallucination(choices=make_choices("No hallucination", *"abcdef"))
-    with pytest.raises(DataError) as caught:
-        Scorer(loaded).score([example], IMAGES[:1], [[identity_presentation(example)]])
-    assert caught.value.rows[0].code == "choices.too_many"
+def test_a_beam_as_wide_as_the_tree_finds_every_answer(loaded, monkeypatch):
+    exact = Scorer(loaded).score(EXAMPLES, IMAGES, SHIFTS)
+    monkeypatch.setattr(prompts, "MAX_EXACT_CHOICES", 2)
+    searched = Scorer(loaded).score(EXAMPLES, IMAGES, SHIFTS)
+    assert [result.approximate for result in searched] == [True, False, True, False]
+    for one, two in zip(exact, searched, strict=True):
+        assert set(one.answers) == set(two.answers)
+        same = [two.answers.index(answer) for answer in one.answers]
+        np.testing.assert_allclose(one.log_probs, two.log_probs[:, same], atol=2e-5)
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+def test_a_narrow_beam_keeps_the_numbers_of_what_it_finds(loaded, monkeypatch, reuse):
+    example = make_hallucination(choices=make_choices("No hallucination", *"abcde"))
+    shown = [shifted_presentations(example, 2)]
+    (exact,) = Scorer(loaded).score([example], IMAGES[:1], shown)
+    monkeypatch.setattr(prompts, "MAX_EXACT_CHOICES", 2)
+    monkeypatch.setattr(scoring, "BEAM_WIDTH", 10)
+    (found,) = Scorer(loaded, reuse_prefix=reuse).score([example], IMAGES[:1], shown)
+    assert 6 < len(found.answers) < 32
+    places = [exact.answers.index(answer) for answer in found.answers]
+    np.testing.assert_allclose(found.log_probs, exact.log_probs[:, places], atol=2e-5)
+
+
+def test_26_choices_are_searched(loaded):
+    example = make_hallucination(choices=make_choices("No hallucination", *"abcdefghijklmnopqrstuvwxy"))
+    (found,) = Scorer(loaded).score([example], IMAGES[:1], [shifted_presentations(example, 2)])
+    assert found.approximate
+    assert {frozenset({choice.id}) for choice in example.choices} <= set(found.answers)
+    assert all(len(answer) == 1 or "A" not in answer for answer in found.answers)
+    assert np.isfinite(found.log_probs).all()
+
+
+@pytest.mark.parametrize("names", ["aaba", "aaaa", "abab"])
+def test_records_of_one_image_share_the_work_on_it(loaded, names):
+    """What one image's records have in common runs once, and the numbers are those of each alone."""
+    images = [IMAGES["ab".index(name)] for name in names]
+    alone = [Scorer(loaded).score([e], [i], [p])[0] for e, i, p in zip(EXAMPLES, images, SHIFTS, strict=True)]
+    seen = []
+    hook = loaded.model.model.register_forward_hook(
+        lambda m, args, kwargs, out: seen.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    together = Scorer(loaded).score(EXAMPLES, images, SHIFTS)
+    hook.remove()
+    assert seen == [len(set(names)), 4]
+    check_equal(together, alone)
 
 
 def test_shortened_context_is_reported_and_scored_the_same_way(loaded):
@@ -150,7 +193,7 @@ def test_out_of_memory_is_a_machine_limit(loaded, monkeypatch):
     def fail(*args):
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr(Scorer, "_score_forest", fail)
+    monkeypatch.setattr(passes.Passes, "_score_forest", fail)
     with pytest.raises(MachineLimitError, match="4 records"):
         Scorer(loaded).score(EXAMPLES, IMAGES, SHIFTS)
 
@@ -179,9 +222,18 @@ def test_short_windows_fall_back_to_whole_passes(loaded, monkeypatch):
     config = loaded.model.config.get_text_config()
     monkeypatch.setattr(config, "layer_types", ["full_attention", "sliding_attention"], raising=False)
     monkeypatch.setattr(config, "sliding_window", 10, raising=False)
-    assert not scoring.families.can_share_prefix(loaded.model, 11)
-    assert scoring.families.can_share_prefix(loaded.model, 10)
+    assert not families.can_share_prefix(loaded.model, 11)
+    assert families.can_share_prefix(loaded.model, 10)
     monkeypatch.setattr(config, "layer_types", ["full_attention", "linear_attention"])
-    assert not scoring.families.can_share_prefix(loaded.model, 10)
+    assert not families.can_share_prefix(loaded.model, 10)
     monkeypatch.undo()
     check_equal(reference, Scorer(loaded).score(EXAMPLES[:1], IMAGES[:1], SHIFTS[:1]))
+
+
+def test_whole_passes_are_owned_up_to(loaded, monkeypatch):
+    scorer = Scorer(loaded)
+    reference = scorer.score(EXAMPLES, IMAGES, SHIFTS)
+    assert not scorer.fell_back
+    monkeypatch.setattr(families, "can_share_prefix", lambda model, length: False)
+    check_equal(reference, scorer.score(EXAMPLES, IMAGES, SHIFTS))
+    assert scorer.fell_back
