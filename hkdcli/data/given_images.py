@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,26 @@ def load_given_image(image: ImageInput, policy: ImagePolicy | None = None) -> Lo
         raise ImageError(error.locate(f"<{type(image).__name__}>")) from error
     picture, more = fit_image(picture, resize_pixels=policy.resize_pixels, min_side_px=policy.min_side_px)
     return LoadedImage(picture, compute_pixel_hash(picture), notes + more)
+
+
+class GivenImages:
+    """Pictures as the images of a dataset: a record's `image` is the index of its picture.
+
+    `refused` holds, by that name, why a picture could not be loaded.
+    """
+
+    def __init__(self, pictures: Sequence[ImageInput], policy: ImagePolicy | None = None) -> None:
+        self._pictures = pictures
+        self._policy = policy
+        self.refused: dict[str, ImageError] = {}
+
+    def load(self, name: str) -> LoadedImage:
+        """Load the picture of index `name`; raises ImageError, and remembers it."""
+        try:
+            return load_given_image(self._pictures[int(name)], self._policy)
+        except ImageError as error:
+            self.refused[name] = error
+            raise
 
 
 def _decode(image: Any, policy: ImagePolicy) -> tuple[Image.Image, tuple[str, ...]]:
