@@ -1,4 +1,4 @@
-"""`hkd --nproc N`: the same command in N processes that train one model together.
+"""`hkd --nproc N`: the same command in N processes, which train one model or share the records of a file.
 
 torch's elastic launcher would do, but for three things: it ends the other processes as soon as one has
 failed, before they can say what they were at; it turns every exit code into 1; and it reports only the first
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from hkdcli.errors import MachineLimitError, UsageError
+from hkdcli.errors import EXIT_SOME_RECORDS_FAILED, MachineLimitError, UsageError
 from hkdcli.rank_faults import CLAIM, describe_signs
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _wait(children: Children) -> list[int | None]:
     """Exit codes, once all have ended, or one has failed and the others had time to notice."""
     failed_s = None
     while None in (codes := [child.poll() for child in children]):
-        if failed_s is None and any(codes):
+        if failed_s is None and any(code not in (None, 0, EXIT_SOME_RECORDS_FAILED) for code in codes):
             failed_s = time.monotonic()
         if failed_s is not None and time.monotonic() - failed_s > GRACE_S:
             break

@@ -12,6 +12,7 @@ from hkdcli.reporter import Reporter
 
 if TYPE_CHECKING:
     from hkdcli.data.datasets import Dataset
+    from hkdcli.data.images import ImageSource
     from hkdcli.recipe import Level, RunRecipe
     from hkdcli.recipe_blocks import Data, DataSource, Quantization, QuantizedParts
 
@@ -76,6 +77,14 @@ def open_data(options: DataOptions, reporter: Reporter) -> Dataset:
     examples = dataset.examples[: options.limit]
     # Unreadable records have no place in the order: they count only where the readable ones are too few.
     return replace(dataset, examples=examples, bad_rows=dataset.bad_rows[: options.limit - len(examples)])
+
+
+def open_images(options: DataOptions) -> ImageSource:
+    """Open the folder of the images of records that come from elsewhere; by default the current one."""
+    from hkdcli.data.images import ImageFolder, ImagePolicy
+
+    policy = ImagePolicy(allow_outside_root=options.allow_outside_root)
+    return ImageFolder(options.images or Path(), policy)
 
 
 def open_splits(data: Data, reporter: Reporter) -> dict[str, Dataset]:

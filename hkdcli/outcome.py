@@ -25,9 +25,11 @@ class Outcome:
         tables: The part that a person looks at.
         text: Lines to show before the tables.
         failed_records: How many records failed; the exit code is then 5.
+        exit_code: Of processes that worked in this one's place and have said what happened; else 0.
     """
 
     document: Mapping[str, Any]
     tables: Sequence[Table] = field(default_factory=tuple)
     text: str = ""
     failed_records: int = 0
+    exit_code: int = 0

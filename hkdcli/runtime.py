@@ -6,6 +6,8 @@ import ctypes
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import psutil
+
 from hkdcli.errors import SetupError
 from hkdcli.ranks import find_place
 
@@ -75,6 +77,33 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     return bool(tell(_M_MMAP_MAX, 0) and tell(_M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on the GPU or beside it."""
+    import torch
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, Exception) and bool(should_reduce_batch_size(error))
+
+
+class MemoryGauge:
+    """How much of a device's memory is in use at most."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def read_share(self) -> float:
+        """The largest share, in [0, 1], since it was last read; on a CPU the share of the moment."""
+        if self.device.type != "cuda":
+            return float(psutil.virtual_memory().percent) / 100
+        import torch
+
+        used = torch.cuda.max_memory_reserved(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        return used / torch.cuda.get_device_properties(self.device).total_memory
 
 
 def _choose_gpu() -> torch.device:

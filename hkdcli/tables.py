@@ -9,6 +9,7 @@ from hkdcli.outcome import Table
 
 if TYPE_CHECKING:
     from hkdcli.evaluation.metrics import Metrics
+    from hkdcli.inference.calibration_file import Fit
 
 
 def tabulate(title: str, values: Mapping[str, Any]) -> Table:
@@ -31,6 +32,19 @@ def tabulate_metrics(metrics: Metrics) -> list[Table]:
         Table("Per class", ("task", "class", "precision", "recall", "f1", "support"), classes),
         tabulate("Counts", metrics.counts),
     ]
+
+
+def tabulate_fit(fit: Fit) -> Table:
+    """What was fitted for each task, one column a task."""
+    names = ("decoding", "temperature", "threshold", "nll_before", "nll_after", "ece_before", "ece_after")
+    rows = [[name, *(_render(getattr(task, name)) for task in fit.tasks.values())] for name in names]
+    rows.append(["records", *(_render(task.records) for task in fit.tasks.values())])
+    rows += [
+        [f"letter prior, {count} choices", " ".join(f"{log:+.2f}" for log in logs), task]
+        for task, found in fit.letter_prior.items()
+        for count, logs in found.items()
+    ]
+    return Table("Calibration", ("figure", *fit.tasks), rows)
 
 
 def tabulate_levels(scores: Sequence[Mapping[str, Any]]) -> Table:

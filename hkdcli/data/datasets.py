@@ -79,6 +79,11 @@ def load_dataset(
     return Dataset(source.name, result.examples, ImageFolder(folder, policy), result.bad_rows, warnings)
 
 
+def take_shard(dataset: Dataset, index: int, count: int) -> Dataset:
+    """Every `count`-th record from the `index`-th on, which counts from 0: all shards are the dataset."""
+    return replace(dataset, examples=dataset.examples[index::count], bad_rows=dataset.bad_rows[index::count])
+
+
 def find_image_folder(source: Path, examples: Iterable[Example]) -> Path:
     """Choose between the folder of the records and its `images/`, by where the first images are."""
     beside = source if source.is_dir() else source.parent

@@ -10,7 +10,8 @@ import numpy as np
 from hkdcli.data.datasets import Dataset
 from hkdcli.evaluation.metrics import Metrics, evaluate_predictions
 from hkdcli.evaluation.predictions import Prediction
-from hkdcli.inference.predict import Asking, answer_examples
+from hkdcli.inference.asking import Judge
+from hkdcli.inference.predict import answer_examples
 from hkdcli.inference.rows import RunHashes
 from hkdcli.inference.scoring import Scorer
 
@@ -26,11 +27,11 @@ def answer_all(scorer: Scorer, data: Dataset, batch_size: int) -> list[Predictio
     Returns:
         One prediction per record, in their order.
     """
-    no_file = RunHashes("", "")  # these rows go nowhere
+    judge, no_file = Judge(scorer), RunHashes("", "")  # these rows go nowhere
     return [
         Prediction(row["id"], frozenset(row["prediction"] or ()))
         for start in range(0, len(data.examples), batch_size)
-        for row in answer_examples(data, data.examples[start : start + batch_size], scorer, Asking(), no_file)
+        for row in answer_examples(data, data.examples[start : start + batch_size], judge, no_file)
     ]
 
 

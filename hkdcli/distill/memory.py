@@ -1,20 +1,13 @@
-"""When memory runs out: telling it from other failures, and a table of what was held."""
+"""When memory runs out: a table of what was held."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 from torch import nn
 
 GIB = 2**30
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out, on the GPU or beside it."""
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or bool(should_reduce_batch_size(error))
 
 
 def describe_memory(modules: Mapping[str, nn.Module], signals: object) -> str:

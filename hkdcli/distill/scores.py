@@ -9,6 +9,7 @@ from hkdcli.atomic import write_json
 from hkdcli.data.datasets import Dataset
 from hkdcli.distill.levels import Stage, TrainedLevel, load_level
 from hkdcli.evaluation.metrics import Metrics, evaluate_predictions, read_predictions
+from hkdcli.inference.asking import Judge
 from hkdcli.inference.predict import predict
 from hkdcli.inference.scoring import Scorer
 
@@ -53,7 +54,7 @@ def _score_level(stage: Stage[RunRecipe], level: TrainedLevel, data: Dataset) ->
     path = folder / "predictions.jsonl"
     predict(
         data,
-        Scorer(load_level(level, stage.runtime)),
+        Judge(Scorer(load_level(level, stage.runtime))),
         out=path,
         resume=path.exists(),
         batch_size=level.batch_size,

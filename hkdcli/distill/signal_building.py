@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from hkdcli.data.batches import Batch
 from hkdcli.data.images import ImageError
 from hkdcli.data.refusals import render_first_ids
-from hkdcli.distill.memory import is_out_of_memory
 from hkdcli.distill.order import Draw
 from hkdcli.distill.signal_keys import compute_record_key
 from hkdcli.distill.signal_records import list_learned_rows, split_signal
@@ -22,6 +21,7 @@ from hkdcli.distill.teacher_signal import TeacherSignal
 from hkdcli.errors import BadRow, MachineLimitError, StoppedError
 from hkdcli.ranks import collect, find_largest, sign
 from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.runtime import is_out_of_memory
 
 Ask = Callable[[Batch, Sequence[Draw]], TeacherSignal]
 

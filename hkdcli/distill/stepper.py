@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hkdcli.data.batches import Batch
 from hkdcli.distill.checkpoint import TrainingState
-from hkdcli.distill.memory import describe_memory, is_out_of_memory
+from hkdcli.distill.memory import describe_memory
 from hkdcli.distill.objective import Counts, LossParts
 from hkdcli.distill.optimizer import build_optimizer
 from hkdcli.distill.order import Draw, StepShape, draw_step
@@ -26,6 +26,7 @@ from hkdcli.errors import BadRow, DataError, MachineLimitError, UsageError
 from hkdcli.models.answers import AnswerLogits
 from hkdcli.ranks import add_up, collect, sign
 from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.runtime import is_out_of_memory
 
 MAX_HALVINGS = 3  # of the micro-batch, before a training is too large for the machine
 

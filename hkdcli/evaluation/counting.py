@@ -9,6 +9,8 @@ import numpy as np
 
 from hkdcli.evaluation.join import Bools, Table
 
+Scores = dict[str, float | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Confusion:

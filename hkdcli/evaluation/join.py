@@ -34,7 +34,8 @@ class Table:
         is_none: whether it is the "No hallucination" choice, [M].
         labels: the class of each choice, M of them.
         ids: the id of each choice, M of them.
-        counts: records, and how many of them are missing, failed or invalid, by name.
+        rows: what was predicted of each record, R of them; None where that is missing or failed.
+        counts: records, and how many of them are missing, failed, abstained from or invalid, by name.
     """
 
     records: tuple[Example, ...]
@@ -44,14 +45,25 @@ class Table:
     is_none: Bools
     labels: NDArray[np.str_]
     ids: NDArray[np.str_]
+    rows: tuple[Prediction | None, ...]
     counts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def matched(self) -> Bools:
+        """Whether all decisions of a record are right, [R].
+
+        A gold answer is never empty, so the empty set of a record without usable prediction never matches.
+        """
+        matched = np.ones(len(self.records), np.bool_)
+        matched[self.record[self.gold != self.predicted]] = False
+        return matched
 
 
 def build_table(examples: Sequence[Example], predictions: Mapping[str, Prediction]) -> Table:
     """Join the records of one task with their predictions.
 
-    A record without prediction, with `status: error` or with an invalid prediction is scored as if the
-    empty set had been predicted, and counted under its own name; nothing is dropped.
+    A record without prediction, with `status: error`, abstained from or with an invalid prediction is scored
+    as if the empty set had been predicted, and counted under its own name; nothing is dropped.
 
     Args:
         examples: records of one task, each with a gold answer.
@@ -83,6 +95,7 @@ def build_table(examples: Sequence[Example], predictions: Mapping[str, Predictio
         is_none=np.array(is_none, np.bool_),
         labels=np.array(labels, np.str_),
         ids=np.array(ids, np.str_),
+        rows=tuple(_find_row(predictions.get(example.id)) for example in examples),
         counts=_name_counts(len(examples), faults),
     )
 
@@ -96,13 +109,15 @@ def find_fault(example: Example, none_id: str | None, prediction: Prediction | N
         prediction: what was predicted, if anything.
 
     Returns:
-        missing, error, invalid.unreadable, invalid.empty, invalid.unknown_choice, invalid.contradiction,
-        invalid.several, or "".
+        missing, error, abstained, invalid.unreadable, invalid.empty, invalid.unknown_choice,
+        invalid.contradiction, invalid.several, or "".
     """
     if prediction is None:
         return "missing"
     if prediction.failed:
         return "error"
+    if prediction.abstained:
+        return "abstained"
     chosen = prediction.choices
     if chosen is None:
         return "invalid.unreadable"
@@ -124,6 +139,10 @@ def name_class(example: Example, is_none: bool, text: str) -> str:
     return NO_HALLUCINATION if is_none else HALLUCINATED
 
 
+def _find_row(prediction: Prediction | None) -> Prediction | None:
+    return None if prediction is None or prediction.failed else prediction
+
+
 def _name_counts(records: int, faults: Counter[str]) -> dict[str, int]:
     """Counts that every task has, and those invalid ones that occurred."""
     invalid = {name: n for name, n in sorted(faults.items()) if name.startswith("invalid.")}
@@ -131,6 +150,7 @@ def _name_counts(records: int, faults: Counter[str]) -> dict[str, int]:
         "records": records,
         "missing": faults["missing"],
         "error": faults["error"],
+        "abstained": faults["abstained"],
         "invalid": sum(invalid.values()),
         **invalid,
     }

@@ -15,15 +15,16 @@ import numpy as np
 from hkdcli.data.records import Example
 from hkdcli.errors import DataError
 from hkdcli.evaluation.baseline import find_best_constant
-from hkdcli.evaluation.counting import Confusion, count_confusion, mean_defined, ratio
+from hkdcli.evaluation.counting import Confusion, Scores, count_confusion, mean_defined, ratio
 from hkdcli.evaluation.definitions import DEFINITIONS
 from hkdcli.evaluation.join import Table, build_table
+from hkdcli.evaluation.judged import Judged, build_curve, count_judged, judge_rows, score_judged
 from hkdcli.evaluation.predictions import Prediction, check_unique, read_predictions
+from hkdcli.evaluation.selective import Curve
 from hkdcli.evaluation.slices import compute_phenomena, compute_slices
+from hkdcli.evaluation.warn import build_warnings
 
 __all__ = ["DEFINITIONS", "Metrics", "TaskMetrics", "evaluate_predictions", "read_predictions"]
-
-Scores = dict[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class TaskMetrics:
     phenomena: dict[str, dict[str, Scores]]
     slices: dict[str, dict[str, Scores]]
     counts: dict[str, int]
+    risk_coverage: Curve
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Metrics:
     metrics: Scores
     tasks: dict[str, TaskMetrics]
     counts: dict[str, int]
+    risk_coverage: Curve
     definitions: Mapping[str, str]
     warnings: tuple[str, ...]
 
@@ -80,17 +83,19 @@ def evaluate_predictions(predictions: Sequence[Prediction], examples: Sequence[E
         task: build_table([example for example in scored if example.task == task], by_id)
         for task in sorted({example.task for example in scored})
     }
-    tasks = {task: _score_task(task, table) for task, table in tables.items()}
+    judged = {task: judge_rows(table) for task, table in tables.items()}
+    tasks = {task: _score_task(task, table, judged[task]) for task, table in tables.items()}
     known = {example.id for example in scored}
     extra = sum(prediction.id not in known for prediction in predictions)
     counts = _sum_counts([task.counts for task in tasks.values()])
     counts |= {"predictions": len(predictions), "extra": extra, "unlabelled": len(examples) - len(scored)}
-    metrics = _score_all(tables, tasks)
-    warnings = [*_warn_counts(counts), *_warn_one_class(tables), *_warn_undefined(tasks)]
-    return Metrics(metrics, tasks, counts, DEFINITIONS, tuple(warnings))
+    pooled = [row for rows in judged.values() for row in rows]
+    metrics = _score_all(tables, tasks) | score_judged(pooled, counts["records"])
+    warnings = build_warnings(counts, tables, {task: asdict(scores) for task, scores in tasks.items()})
+    return Metrics(metrics, tasks, counts, build_curve(pooled), DEFINITIONS, warnings)
 
 
-def _score_task(task: str, table: Table) -> TaskMetrics:
+def _score_task(task: str, table: Table, judged: Sequence[Judged]) -> TaskMetrics:
     constant = find_best_constant(table)
     per_class = {
         str(label): _score_confusion(count_confusion(table, table.labels == label))
@@ -101,6 +106,7 @@ def _score_task(task: str, table: Table) -> TaskMetrics:
     metrics["exact_match"] = _compute_exact_match([table])
     if task == "hallucination":
         metrics |= _score_hallucinated(table)
+    metrics |= score_judged(judged, len(table.records))
     metrics["constant_micro_f1"] = constant.confusion.f1
     return TaskMetrics(
         metrics=metrics,
@@ -108,7 +114,8 @@ def _score_task(task: str, table: Table) -> TaskMetrics:
         per_class=per_class,
         phenomena=compute_phenomena(table) if task == "hallucination" else {},
         slices=compute_slices(table),
-        counts=dict(table.counts),
+        counts={**table.counts, **count_judged(judged)},
+        risk_coverage=build_curve(judged),
     )
 
 
@@ -152,52 +159,11 @@ def _score_hallucinated(table: Table) -> Scores:
 
 
 def _compute_exact_match(tables: Sequence[Table]) -> float | None:
-    """Share of records without a single wrong decision.
-
-    A gold answer is never empty, so the empty set of a missing prediction never matches.
-    """
-    wrong = sum(len(np.unique(table.record[table.gold != table.predicted])) for table in tables)
-    records = sum(len(table.records) for table in tables)
-    return ratio(records - wrong, records)
+    """Share of records without a single wrong decision."""
+    matched = sum(int(np.count_nonzero(table.matched)) for table in tables)
+    return ratio(matched, sum(len(table.records) for table in tables))
 
 
 def _sum_counts(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
     names = {name: None for task in counts for name in task}
     return {name: sum(task.get(name, 0) for task in counts) for name in names}
-
-
-def _warn_counts(counts: Mapping[str, int]) -> list[str]:
-    said = {
-        "missing": "have no prediction and count as wrong",
-        "error": "failed at prediction and count as wrong",
-        "invalid": "have a prediction that is no legal answer and count as wrong",
-    }
-    warnings = [
-        f"{counts[name]} of {counts['records']} records {text}" for name, text in said.items() if counts[name]
-    ]
-    if counts["extra"]:
-        warnings.append(f"{counts['extra']} predictions belong to no scored record and are left out")
-    if counts["unlabelled"]:
-        warnings.append(f"{counts['unlabelled']} records have no gold answer and are left out")
-    return warnings
-
-
-def _warn_one_class(tables: Mapping[str, Table]) -> list[str]:
-    """Flag gold that a constant answer solves: its scores look better than they are."""
-    return [
-        f"{task}: every gold answer is of one class ({labels[0]}); the scores say little"
-        for task, table in tables.items()
-        if len(labels := np.unique(table.labels[table.gold])) == 1
-    ]
-
-
-def _warn_undefined(tasks: Mapping[str, TaskMetrics]) -> list[str]:
-    names = [name for task, scores in tasks.items() for name in _find_undefined(task, asdict(scores))]
-    return [f"undefined, so null: {', '.join(names)}"] if names else []
-
-
-def _find_undefined(prefix: str, value: Any) -> list[str]:
-    """Dotted names of every None inside nested dicts."""
-    if isinstance(value, dict):
-        return [name for key, item in value.items() for name in _find_undefined(f"{prefix}.{key}", item)]
-    return [prefix] if value is None else []

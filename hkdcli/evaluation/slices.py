@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 
 from hkdcli.data.records import Example
-from hkdcli.evaluation.counting import count_confusion, ratio
+from hkdcli.evaluation.counting import Scores, count_confusion, ratio
 from hkdcli.evaluation.join import Table
 
 MAX_VALUES = 50  # a key with more values than this names records rather than groups of them
-
-Scores = dict[str, float | None]
 
 
 def compute_phenomena(table: Table) -> dict[str, dict[str, Scores]]:
@@ -99,9 +97,8 @@ def _score_phenomenon(table: Table, rows: np.ndarray[Any, Any]) -> Scores:
 
 def _score_slice(table: Table, records: np.ndarray[Any, Any]) -> Scores:
     among = np.isin(table.record, records)
-    wrong = len(np.unique(table.record[among & (table.gold != table.predicted)]))
     return {
         "micro_f1": count_confusion(table, among).f1,
-        "exact_match": ratio(len(records) - wrong, len(records)),
+        "exact_match": ratio(int(np.count_nonzero(table.matched[records])), len(records)),
         "records": len(records),
     }

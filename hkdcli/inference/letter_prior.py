@@ -1,8 +1,8 @@
 """A model's preference for letters, estimated once and divided out of one order (PriDe, arXiv 2309.03882).
 
 If log p_s(Y) = evidence(Y) + sum of b[letter] over the choices of Y - log Z_s, then over a full cycle of
-shifts each choice alone passes each letter once: evidence and log Z_s give every letter the same mean, and what
-differs between letters is b. A record then needs one order instead of n.
+shifts each choice alone passes each letter once: evidence and log Z_s give every letter the same mean, and
+what differs between letters is b. A record then needs one order instead of n.
 
 PriDe is about single answers. For sets this is our additive reading, and approximate: b counts once for each
 choice of the answer, and its mean over letters, which no shift can tell from a liking for large answers,
@@ -103,10 +103,10 @@ def _read_letters(record: CycledRecord) -> Array | None:
             hint="ask under a full cycle of shifts in which every choice moves",
         )
     places = {answer: index for index, answer in enumerate(record.answers)}
-    alone = [places.get(frozenset({name})) for name in names]
-    if None in alone:
+    alone = [frozenset({name}) for name in names]
+    if not places.keys() >= set(alone):
         return None
-    logs = np.asarray(record.log_probs, dtype=np.float64)[:, alone]  # [S, C]
+    logs = np.asarray(record.log_probs, dtype=np.float64)[:, [places[each] for each in alone]]  # [S, C]
     return np.take_along_axis(logs, np.argsort(letters, axis=1), axis=1).mean(axis=0)
 
 

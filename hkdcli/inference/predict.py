@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+from hkdcli.atomic import disk_errors
 from hkdcli.data.datasets import Dataset
 from hkdcli.data.examples import Example
-from hkdcli.data.images import ImageError, LoadedImage
-from hkdcli.data.prompts import build_legal_answers
-from hkdcli.errors import BadRow, DataError
-from hkdcli.inference.decode import Decoding, decode
-from hkdcli.inference.rows import (
-    Row,
-    RunHashes,
-    read_done_rows,
-    render_failure,
-    render_line,
-    render_prediction,
-)
-from hkdcli.inference.scoring import Scorer
-from hkdcli.inference.shift import Combination, ShiftWhat, combine, shifted_presentations
-from hkdcli.models.fingerprints import compute_weights_hash
+from hkdcli.inference.asking import Judge
+from hkdcli.inference.judging import judge_batch, load_batch, render_row
+from hkdcli.inference.rounds import ask_all
+from hkdcli.inference.row_files import put_in_order, read_done_rows
+from hkdcli.inference.rows import Row, RunHashes, render_failure, render_line
 from hkdcli.reporter import Reporter, SilentReporter
 
 
 @dataclass(frozen=True, slots=True)
 class PredictSummary:
-    """How it went: rows in the file, of which failed; how many were there already, and truncated now."""
+    """How it went: rows in the file, of which failed or abstained; resumed and truncated in this run."""
 
     out: Path
     total: int
     failed: int
+    abstained: int
     resumed: int
     truncated: int
     prompt_hash: str
@@ -46,172 +35,120 @@ class PredictSummary:
         return {**asdict(self), "out": str(self.out)}
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """How each record is asked and its answer chosen; see `shift` and `decode`."""
-
-    shifts: int | None = 1
-    what: ShiftWhat = "both"
-    move_none: bool = True
-    combination: Combination = "log_mean"
-    decoding: Decoding = "map"
-
-
 def predict(
     dataset: Dataset,
-    scorer: Scorer,
+    judge: Judge,
     *,
     out: Path,
-    shifts: int | None = 1,
     resume: bool = False,
-    batch_size: int = 8,
-    asking: Asking | None = None,
+    batch_size: int | None = 8,
+    workers: int = 0,
     reporter: Reporter | None = None,
 ) -> PredictSummary:
-    """Write one row per record, in the order of the dataset; bad rows of the dataset come last.
+    """Write one row per record: as they come while it runs, in the order of the dataset in the end.
+
+    Bad rows of the dataset come last.
 
     Args:
         dataset: what to answer.
-        scorer: model and prompt.
+        judge: the model, how it is asked, and how it answers.
         out: the predictions, JSONL, replaced unless `resume`; its folder must exist.
-        shifts: presentations to average per record; None: a full cycle.
-        resume: go on with a file that an interrupted run left; the result is that of an uninterrupted run.
-        batch_size: records at once.
-        asking: everything about asking at once, instead of `shifts`.
+        resume: go on with a file that an interrupted run left; the result is that of an uninterrupted run
+            where `batch_size` is fixed, and otherwise equal up to rounding.
+        batch_size: records at once; None: as many as memory holds.
+        workers: processes that load images ahead.
         reporter: told of progress.
 
     Returns:
         Counts. `UsageError` where the rows to go on with had another prompt; `ModelError` where the model
         gives NaN, before such a row is written.
     """
-    asking, reporter = asking or Asking(shifts=shifts), reporter or SilentReporter()
-    hashes = _compute_hashes(scorer, asking)
+    reporter, hashes = reporter or SilentReporter(), judge.compute_hashes()
     done = read_done_rows(out, hashes) if resume and out.exists() else None
-    status = dict(done.status) if done else {}
-    with out.open("r+b" if done else "wb") as file:
+    counts = _Counts(dict(done.status) if done else {})
+    with disk_errors(out), out.open("r+b" if done else "wb") as file:
         if done:
             file.seek(done.end)
             file.truncate()
-        unread = [row for row in dataset.bad_rows if row.id and row.id not in status]
-        reporter.start("infer", len(dataset.examples) + len(dataset.bad_rows), len(status))
-        batches = _answer_all(dataset, frozenset(status), scorer, asking, hashes, batch_size)
-        failures = [render_failure(row, None, hashes) for row in unread]
+        reporter.start("infer", len(dataset.examples) + len(dataset.bad_rows), len(counts.status))
         try:
-            truncated = _write(file, itertools.chain(batches, [failures]), status, reporter)
+            before = frozenset(counts.status)
+            for rows in _answer(dataset, judge, hashes, before, batch_size, workers, reporter):
+                _append(file, rows, counts)
+                reporter.advance(len(counts.status), failed=counts.failed)
         finally:
             reporter.finish()  # after an interrupt too: a bar leaves the terminal as it was
-    failed = sum(value == "error" for value in status.values())
-    failed += sum(not row.id for row in dataset.bad_rows)
+    ids = [example.id for example in dataset.examples]
+    put_in_order(out, [*ids, *(row.id for row in dataset.bad_rows if row.id)])
+    failed = counts.failed + sum(not row.id for row in dataset.bad_rows)
     resumed = len(done.status) if done else 0
-    return PredictSummary(out, len(status), failed, resumed, truncated, scorer.prompt_hash)
+    return PredictSummary(
+        out, len(counts.status), failed, counts.abstained, resumed, counts.truncated, judge.scorer.prompt_hash
+    )
 
 
 def answer_examples(
-    dataset: Dataset,
-    examples: Sequence[Example],
-    scorer: Scorer,
-    asking: Asking,
-    hashes: RunHashes | None = None,
+    dataset: Dataset, examples: Sequence[Example], judge: Judge, hashes: RunHashes | None = None
 ) -> list[Row]:
     """Rows for some examples, one each and in order; a record that cannot be answered fails alone.
 
     Args:
         dataset: where their images are.
-        examples: which to answer.
-        scorer: model and prompt.
-        asking: how.
+        examples: which to answer, all at once.
+        judge: the model, how it is asked, and how it answers.
         hashes: of the run, for the rows; None computes them.
 
     Returns:
-        Rows as `render_prediction` and `render_failure` make them.
+        Rows as `render_row` makes them.
     """
-    hashes = hashes or _compute_hashes(scorer, asking)
-    rows: dict[str, Row] = {}
-    usable: list[Example] = []
-    images: list[LoadedImage] = []
-    for example in examples:
-        try:
-            images.append(dataset.images.load(example.image))
-            usable.append(example)
-        except ImageError as error:
-            rows[example.id] = render_failure(error.row, example, hashes)
-    for example, row in zip(usable, _answer(usable, images, scorer, asking, hashes), strict=True):
-        rows[example.id] = row
-    return [rows[example.id] for example in examples]
+    hashes = hashes or judge.compute_hashes()
+    said = judge_batch(judge, load_batch(judge, dataset.images, examples))
+    return [render_row(judge, example, one, hashes) for example, one in zip(examples, said, strict=True)]
+
+
+class _Counts:
+    """What is in the file so far: the status of each id, and how often each came."""
+
+    def __init__(self, status: dict[str, str]) -> None:
+        self.status = status
+        self.failed = sum(value == "error" for value in status.values())
+        self.abstained = sum(value == "abstain" for value in status.values())
+        self.truncated = 0
+
+    def add(self, row: Row) -> None:
+        """Count one more row."""
+        self.status[row["id"]] = row["status"]
+        self.failed += row["status"] == "error"
+        self.abstained += row["status"] == "abstain"
+        self.truncated += row["truncated"]
 
 
 def _answer(
-    examples: Sequence[Example],
-    images: Sequence[LoadedImage],
-    scorer: Scorer,
-    asking: Asking,
+    dataset: Dataset,
+    judge: Judge,
     hashes: RunHashes,
-) -> list[Row]:
-    if not examples:
-        return []
-    shown = [
-        shifted_presentations(example, asking.shifts, what=asking.what, move_none=asking.move_none)
-        for example in examples
-    ]
-    try:
-        scored = scorer.score(examples, images, shown)
-    except DataError as error:
-        if len(examples) == 1:
-            bad = error.rows[0] if error.rows else BadRow("record.refused", examples[0].id, "", str(error))
-            return [render_failure(bad, examples[0], hashes)]
-        # One of them is at fault: ask them one by one, so that it fails alone.
-        pairs = zip(examples, images, strict=True)
-        return [row for e, image in pairs for row in _answer([e], [image], scorer, asking, hashes)]
-    rows = []
-    for example, orders, result in zip(examples, shown, scored, strict=True):
-        combined = combine(build_legal_answers(example), result.log_probs, asking.combination)
-        answer = decode(combined.posterior, asking.decoding)
-        row = render_prediction(
-            example,
-            combined,
-            answer,
-            shifts=len(orders),
-            truncated=result.truncated,
-            hashes=hashes,
-        )
-        rows.append(row)
-    return rows
-
-
-def _answer_all(
-    dataset: Dataset, done: frozenset[str], scorer: Scorer, asking: Asking, hashes: RunHashes, batch_size: int
+    done: frozenset[str],
+    batch_size: int | None,
+    workers: int,
+    reporter: Reporter,
 ) -> Iterator[list[Row]]:
-    """Rows of the records that are not done, batch by batch.
-
-    Batches are the same whatever is done already: the last digits depend on what is computed together, and a
-    resumed run must end in the same file.
-    """
-    for start in range(0, len(dataset.examples), batch_size):
-        batch = dataset.examples[start : start + batch_size]
-        if any(example.id not in done for example in batch):
-            rows = answer_examples(dataset, batch, scorer, asking, hashes)
-            yield [row for row in rows if row["id"] not in done]
-
-
-def _compute_hashes(scorer: Scorer, asking: Asking) -> RunHashes:
-    parts = [
-        compute_weights_hash(scorer.model),
-        scorer.prompt_hash,
-        scorer.collator.max_length,
-        asdict(asking),
-    ]
-    run = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return RunHashes(scorer.prompt_hash, run)
+    """Rows of the records that are not done, batch by batch, then those of unreadable ones."""
+    asked = ask_all(
+        judge,
+        dataset.examples,
+        dataset.images,
+        done=done,
+        batch_size=batch_size,
+        workers=workers,
+        reporter=reporter,
+    )
+    for batch in asked:
+        yield [render_row(judge, example, said, hashes) for example, said in batch]
+    yield [render_failure(row, None, hashes) for row in dataset.bad_rows if row.id and row.id not in done]
 
 
-def _write(file: IO[bytes], batches: Iterable[list[Row]], status: dict[str, str], reporter: Reporter) -> int:
-    """Append the rows batch by batch and note their status; returns how many were truncated."""
-    truncated = 0
-    for rows in batches:
-        file.write(b"".join(render_line(row) for row in rows))
-        file.flush()
-        status.update((row["id"], row["status"]) for row in rows)
-        truncated += sum(row["truncated"] for row in rows)
-        failed = sum(value == "error" for value in status.values())
-        reporter.advance(len(status), failed=failed)
-    return truncated
+def _append(file: IO[bytes], rows: Sequence[Row], counts: _Counts) -> None:
+    file.write(b"".join(render_line(row) for row in rows))
+    file.flush()
+    for row in rows:
+        counts.add(row)

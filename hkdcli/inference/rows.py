@@ -1,17 +1,16 @@
-"""predictions.jsonl: one row per record, appended as they come and safe to go on with after any kill."""
+"""Rows of predictions.jsonl: one per record, whatever became of it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hkdcli.data.examples import Example
-from hkdcli.errors import BadRow, DataError, UsageError
+from hkdcli.data.prompts import Presentation
+from hkdcli.errors import BadRow
 from hkdcli.inference.decode import Answer, Posterior
-from hkdcli.inference.shift import Combined
 
 Row = dict[str, Any]
 
@@ -27,49 +26,68 @@ class RunHashes:
     run: str
 
 
-@dataclass(frozen=True, slots=True)
-class DoneRows:
-    """Rows that an interrupted run left: status by id, and the byte after the last whole row."""
-
-    status: Mapping[str, str]
-    end: int
-
-
 def render_prediction(
-    example: Example, combined: Combined, answer: Answer, *, shifts: int, truncated: bool, hashes: RunHashes
+    example: Example,
+    posterior: Posterior,
+    *,
+    answer: Answer | None,
+    confidence: float,
+    shifts: int,
+    flip_rate: float,
+    all_agree: bool,
+    truncated: bool,
+    approximate: bool,
+    hashes: RunHashes,
+    orders: Sequence[Row] | None = None,
 ) -> Row:
-    """The row of a record that was answered.
+    """The row of a record that was asked.
 
     Args:
         example: the record.
-        combined: what its presentations say together.
-        answer: the decoded answer.
+        posterior: what its presentations say together, calibrated.
+        answer: the decoded answer; None abstains.
+        confidence: posterior probability of the whole decoded set, given or not.
         shifts: how many presentations were averaged.
+        flip_rate: how many of them have another most probable answer than all together.
+        all_agree: whether all have the same.
         truncated: whether its context was shortened to fit.
+        approximate: whether a beam chose the answers of the posterior.
         hashes: of the run.
+        orders: what each presentation says, where that is wanted.
 
     Returns:
-        A JSON object; `confidence` is the posterior probability of the whole predicted set.
+        A JSON object.
     """
-    posterior = combined.posterior
     marginals = posterior.marginals()
-    return {
+    row: Row = {
         "id": example.id,
         "task": example.task,
-        "prediction": _order(answer, example),
+        "prediction": None if answer is None else _order(answer, example),
         "posterior": _render_posterior(posterior, example),
         "marginals": {choice.id: _round(marginals[choice.id]) for choice in example.choices},
-        "confidence": _round(posterior.get_probability(answer)),
+        "confidence": confidence,
         "shifts": shifts,
-        "flip_rate": _round(combined.flip_rate),
-        "all_agree": combined.all_agree,
-        "status": "ok",
+        "flip_rate": _round(flip_rate),
+        "all_agree": all_agree,
+        "approximate": approximate,
+        "status": "ok" if answer is not None else "abstain",
         "error": None,
         "prompt_hash": hashes.prompt,
         "run_hash": hashes.run,
         "truncated": truncated,
         "extra": dict(example.extra),
     }
+    return row if orders is None else {**row, "orders": list(orders)}
+
+
+def render_orders(
+    example: Example, shown: Sequence[Presentation], posteriors: Sequence[Posterior]
+) -> list[Row]:
+    """What each presentation says by itself: the letters it shows, in order, and its posterior."""
+    return [
+        {"letters": dict(order), "posterior": _render_posterior(posterior, example)}
+        for order, posterior in zip(shown, posteriors, strict=True)
+    ]
 
 
 def render_failure(row: BadRow, example: Example | None, hashes: RunHashes) -> Row:
@@ -93,6 +111,7 @@ def render_failure(row: BadRow, example: Example | None, hashes: RunHashes) -> R
         "shifts": None,
         "flip_rate": None,
         "all_agree": None,
+        "approximate": None,
         "status": "error",
         "error": {"code": row.code, "detail": row.detail, "hint": row.hint},
         "prompt_hash": hashes.prompt,
@@ -105,55 +124,6 @@ def render_failure(row: BadRow, example: Example | None, hashes: RunHashes) -> R
 def render_line(row: Row) -> bytes:
     """A row as one line of JSON; refuses NaN, keeps any text (lone surrogates too) as ASCII escapes."""
     return json.dumps(row, allow_nan=False, default=str).encode("ascii") + b"\n"
-
-
-def read_done_rows(path: Path, hashes: RunHashes) -> DoneRows:
-    """Read what an interrupted run wrote; a last line cut off by the kill does not count.
-
-    Args:
-        path: the predictions so far.
-        hashes: of the run that goes on.
-
-    Returns:
-        The ids that are done. `DataError` where the file holds no predictions, or is damaged before its
-        last line; `UsageError` where its rows were made with another prompt, model or way of asking.
-    """
-    status: dict[str, str] = {}
-    data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    for number, line in enumerate(data[:end].split(b"\n")[:-1], start=1):
-        row = _parse_row(line, f"{path}:{number}")
-        _check_hashes(row, hashes, f"{path}:{number}")
-        status[row["id"]] = row["status"]
-    return DoneRows(status, end)
-
-
-def _parse_row(line: bytes, where: str) -> Row:
-    try:
-        row = json.loads(line)
-        missing = {"id", "status", "prompt_hash", "run_hash"} - set(row)
-    except (ValueError, TypeError) as error:
-        raise _refuse(where, f"cannot be read as a prediction: {error}") from error
-    if missing or not isinstance(row, dict):
-        raise _refuse(where, f"is no prediction: {', '.join(sorted(missing))} missing")
-    return row
-
-
-def _check_hashes(row: Row, hashes: RunHashes, where: str) -> None:
-    if row["prompt_hash"] != hashes.prompt:
-        what = "another prompt, tokenizer or image processing"
-    elif row["run_hash"] != hashes.run:
-        what = "another model, or other shifts or decoding"
-    else:
-        return
-    raise UsageError(
-        f"{where}: was written with {what}",
-        hint="write to a new file, or go on with what the file began with",
-    )
-
-
-def _refuse(where: str, detail: str) -> DataError:
-    return DataError(f"{where}: {detail}", hint="write to a new file; this one is left as it is")
 
 
 def _order(answer: Answer, example: Example) -> list[str]:

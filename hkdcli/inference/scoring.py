@@ -31,6 +31,7 @@ from hkdcli.inference.beam import BeamSearch, Letters
 from hkdcli.inference.passes import Passes, Prepared, Scores, Sequences
 from hkdcli.models.fingerprints import compute_weights_hash
 from hkdcli.models.loading import LoadedModel
+from hkdcli.runtime import is_out_of_memory
 
 Array = npt.NDArray[np.float64]
 Answers = tuple[frozenset[str], ...]
@@ -77,6 +78,11 @@ class Scorer:
         self.max_row_tokens = max_row_tokens
         self.fell_back = False
         """Whether a prefix could not be reused so far, and whole passes took its place."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
 
     @cached_property
     def weights_hash(self) -> str:
@@ -230,7 +236,9 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 def _memory_limit(records: int) -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
         raise MachineLimitError(
             f"memory ran out while scoring {records} records at once",
             hint="use a smaller --batch-size, or micro_batch_size in a recipe",

@@ -5,47 +5,13 @@ import random
 
 import numpy as np
 import pytest
+from gold_records import LETTERS, claim_record, phrase_record, predict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
-from hkdcli.data.examples import Choice, Example
 from hkdcli.errors import DataError
 from hkdcli.evaluation.metrics import DEFINITIONS, evaluate_predictions
-from hkdcli.evaluation.predictions import Prediction
-
-LABELS = ("True", "False", "Partially True", "Not Verifiable")
-LETTERS = "ABCDEFGH"
-
-
-def phrase_record(name, gold, choices=4, meta=None):
-    """A hallucination record whose choice A is "No hallucination"."""
-    texts = ["No hallucination", *(f"phrase {i}" for i in range(1, choices))]
-    return Example(
-        id=name,
-        task="hallucination",
-        image="x.png",
-        question="?",
-        choices=tuple(Choice(LETTERS[i], text) for i, text in enumerate(texts)),
-        answer=None if gold is None else frozenset(gold),
-        extra={} if meta is None else {"meta": meta},
-    )
-
-
-def claim_record(name, gold, meta=None):
-    return Example(
-        id=name,
-        task="factuality",
-        image="x.png",
-        question="?",
-        choices=tuple(Choice(LETTERS[i], text) for i, text in enumerate(LABELS)),
-        answer=frozenset(gold),
-        extra={} if meta is None else {"meta": meta},
-    )
-
-
-def predict(name, choices, **options):
-    return Prediction(name, None if choices is None else frozenset(choices), **options)
 
 
 def test_hallucination_by_hand():
@@ -109,6 +75,7 @@ def test_both_tasks_in_one_file():
         (predict("1", ""), "invalid.empty"),
         (predict("1", None), "invalid.unreadable"),
         (predict("1", "B", failed=True), "error"),
+        (predict("1", "B", abstained=True), "abstained"),
         (predict("another", "B"), "missing"),
     ],
 )
@@ -177,7 +144,7 @@ def test_phenomena_and_slices():
 
 def test_the_document_defines_what_it_says():
     document = evaluate_predictions([predict("1", "B")], [phrase_record("1", "B")]).to_json()
-    assert set(document) == {"metrics", "tasks", "counts", "definitions", "warnings"}
+    assert set(document) == {"metrics", "tasks", "counts", "risk_coverage", "definitions", "warnings"}
     explained = {
         "micro_f1",
         "micro_precision",
@@ -188,6 +155,8 @@ def test_the_document_defines_what_it_says():
     }
     assert explained | {"hallucinated_f1", "per_class", "phenomena", "slices"} <= set(DEFINITIONS)
     assert set(document["metrics"]) - set(DEFINITIONS) == {"hallucinated_precision", "hallucinated_recall"}
+    assert set(document["counts"]) - set(DEFINITIONS) == {"records", "predictions"}
+    assert "risk_coverage" in DEFINITIONS
 
 
 @st.composite
@@ -206,14 +175,15 @@ def prediction_sets(draw):
             said = draw(st.one_of(st.none(), st.sets(st.sampled_from("ABCDE"), max_size=2)))
             examples.append(claim_record(name, draw(st.sampled_from("ABCD"))))
         if draw(st.integers(0, 5)):
-            predictions.append(predict(name, said, failed=draw(st.integers(0, 7)) == 0))
+            status = draw(st.integers(0, 9))
+            predictions.append(predict(name, said, failed=status == 0, abstained=status == 1))
     return examples, predictions
 
 
 def legal(example, said):
     """Whether a prediction can be scored, written from the definition."""
     ids = {choice.id for choice in example.choices}
-    if said is None or said.failed or not said.choices or not said.choices <= ids:
+    if said is None or said.failed or said.abstained or not said.choices or not said.choices <= ids:
         return False
     alone = len(said.choices) == 1
     return alone if example.task == "factuality" else alone or "A" not in said.choices

@@ -1,0 +1,79 @@
+"""Records that arrive line by line, as fast as somebody writes them."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterator
+
+from hkdcli.data.examples import Example
+from hkdcli.data.json_text import decode_text, iterate_json
+from hkdcli.data.rows import parse_row
+from hkdcli.errors import BadRow, DataError
+
+MAX_LINE_BYTES = 64 * 2**20
+_CHUNK_BYTES = 1 << 16
+
+
+class LineStream:
+    """JSONL records from a pipe, a terminal or a file.
+
+    Args:
+        descriptor: of what to read.
+        name: of it, for messages; a line's place is `name:number`.
+    """
+
+    def __init__(self, descriptor: int, name: str = "stdin") -> None:
+        self.descriptor, self.name = descriptor, name
+        self._number = 0
+        self._buffer = b""
+        self._is_open = True
+
+    def iterate_batches(self, size: int) -> Iterator[list[Example | BadRow]]:
+        """Read records, never waiting for more while there is one that could be answered.
+
+        Args:
+            size: most records of a batch.
+
+        Yields:
+            list[Example | BadRow]: One to `size` records in order; a line that is no record is a BadRow.
+        """
+        batch: list[Example | BadRow] = []
+        while self._is_open or self._buffer:
+            while len(batch) < size and (line := self._take_line()) is not None:
+                batch += self._parse(line)
+            if len(batch) >= size or (batch and not self._has_more()):
+                yield batch
+                batch = []
+            elif self._is_open:
+                self._read()
+        if batch:
+            yield batch
+
+    def _take_line(self) -> bytes | None:
+        """The next whole line; what the end of the stream leaves is one too."""
+        line, newline, rest = self._buffer.partition(b"\n")
+        if not newline and (self._is_open or not line):
+            return None
+        self._buffer = rest
+        self._number += 1
+        return line
+
+    def _has_more(self) -> bool:
+        """Whether reading on would give something at once."""
+        return self._is_open and bool(select.select([self.descriptor], [], [], 0)[0])
+
+    def _read(self) -> None:
+        chunk = os.read(self.descriptor, _CHUNK_BYTES)
+        self._is_open = bool(chunk)
+        self._buffer += chunk
+        if len(self._buffer) > MAX_LINE_BYTES and b"\n" not in self._buffer:
+            raise DataError(f"{self.name}: a line of more than {MAX_LINE_BYTES} bytes is no record")
+
+    def _parse(self, line: bytes) -> list[Example | BadRow]:
+        where = f"{self.name}:{self._number}"
+        try:
+            rows = list(iterate_json(decode_text(line, where), where))
+        except DataError as error:
+            return list(error.rows) or [BadRow("data.json", "", where, error.message)]
+        return [row if isinstance(row, BadRow) else parse_row(row.value, where) for row in rows]

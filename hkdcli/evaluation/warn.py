@@ -1,0 +1,89 @@
+"""What a reader of the scores has to know before believing them, one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hkdcli.evaluation.join import Table
+from hkdcli.evaluation.judged import ORDER_SCORES
+
+
+def build_warnings(
+    counts: Mapping[str, int], tables: Mapping[str, Table], tasks: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Say what was counted as wrong or left out, and what is undefined.
+
+    Args:
+        counts: of all tasks together.
+        tables: by task.
+        tasks: nested dicts of scores by task.
+
+    Returns:
+        One text per matter; none where all is well.
+    """
+    return (
+        *_warn_counts(counts),
+        *_warn_partial(counts),
+        *_warn_one_class(tables),
+        *_warn_undefined(tasks),
+    )
+
+
+def _warn_counts(counts: Mapping[str, int]) -> list[str]:
+    said = {
+        "missing": "have no prediction and count as wrong",
+        "error": "failed at prediction and count as wrong",
+        "abstained": "were abstained from and count as wrong but in selective_exact_match",
+        "invalid": "have a prediction that is no legal answer and count as wrong",
+    }
+    warnings = [
+        f"{counts[name]} of {counts['records']} records {text}" for name, text in said.items() if counts[name]
+    ]
+    if counts["extra"]:
+        warnings.append(f"{counts['extra']} predictions belong to no scored record and are left out")
+    if counts["unlabelled"]:
+        warnings.append(f"{counts['unlabelled']} records have no gold answer and are left out")
+    return warnings
+
+
+def _warn_partial(counts: Mapping[str, int]) -> list[str]:
+    """Flag figures that leave out rows which could have had what they need; those of no row are undefined."""
+    rows = counts["records"] - counts["missing"] - counts["error"]
+    said = {
+        "with_confidence": "a confidence that can be judged: ece, aurc and risk_coverage are",
+        "with_posterior": "a posterior: brier is",
+    }
+    return [
+        f"{counts[name]} of {rows} rows that answer or abstain have {text} over these alone"
+        for name, text in said.items()
+        if 0 < counts[name] < rows
+    ]
+
+
+def _warn_one_class(tables: Mapping[str, Table]) -> list[str]:
+    """Flag gold that a constant answer solves: its scores look better than they are."""
+    return [
+        f"{task}: every gold answer is of one class ({labels[0]}); the scores say little"
+        for task, table in tables.items()
+        if len(labels := np.unique(table.labels[table.gold])) == 1
+    ]
+
+
+def _warn_undefined(tasks: Mapping[str, Any]) -> list[str]:
+    """Name the undefined figures, without those of several orders where only one was asked for."""
+    names = []
+    for task, scores in tasks.items():
+        unasked = () if scores["counts"]["with_shifts"] else ORDER_SCORES
+        found = _find_undefined(task, scores)
+        names += [name for name in found if name not in {f"{task}.metrics.{score}" for score in unasked}]
+    return [f"undefined, so null: {', '.join(names)}"] if names else []
+
+
+def _find_undefined(prefix: str, value: Any) -> list[str]:
+    """Dotted names of every None inside nested dicts."""
+    if isinstance(value, dict):
+        return [name for key, item in value.items() for name in _find_undefined(f"{prefix}.{key}", item)]
+    return [prefix] if value is None else []

@@ -1,0 +1,115 @@
+"""Calibration of a model on labelled records: asked, fitted, and ready for calibration.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+
+from hkdcli.data.datasets import Dataset, hash_examples
+from hkdcli.data.examples import Example
+from hkdcli.errors import BadRow, DataError
+from hkdcli.inference.asking import Asking, Judge
+from hkdcli.inference.calibration import Labelled, fit_task
+from hkdcli.inference.calibration_file import Fit, FitAsking
+from hkdcli.inference.decode import Array, Decoding, Posterior, build_posterior
+from hkdcli.inference.judging import Answered
+from hkdcli.inference.letter_prior import CycledRecord, estimate_letter_prior, remove_letter_prior
+from hkdcli.inference.rounds import ask_all
+from hkdcli.inference.scoring import Scorer
+from hkdcli.reporter import Reporter
+
+Said = list[tuple[Example, Answered]]
+
+
+def fit_judge(
+    dataset: Dataset,
+    scorer: Scorer,
+    asking: Asking,
+    *,
+    decoding: Decoding | None = None,
+    batch_size: int | None = 8,
+    workers: int = 0,
+    reporter: Reporter,
+) -> Fit:
+    """Ask about labelled records, and fit what turns the answers into calibrated ones.
+
+    To divide out a letter prior, records are asked under every shift; what is fitted then is their first
+    order without that prior.
+
+    Args:
+        dataset: the records of one or both tasks.
+        scorer: the model.
+        asking: how it will be asked later.
+        decoding: how it will decode; None chooses, see `fit_task`.
+        batch_size: records at once; None: as many as memory holds.
+        workers: processes that load images ahead.
+        reporter: told of progress, and of records that failed.
+
+    Returns:
+        The fit, of every task that has enough records.
+
+    Raises:
+        DataError: no record has an answer, and no letter prior was asked for.
+    """
+    needs_prior = asking.debias == "prior"
+    if not needs_prior and all(example.answer is None for example in dataset.examples):
+        raise DataError(f"{dataset.name}: no record has an answer to calibrate on")
+    asked = replace(asking, shifts=None, debias="none") if needs_prior else asking
+    said = _ask(dataset, Judge(scorer, asked), batch_size, workers, reporter)
+    tasks, priors = {}, {}
+    for task in sorted({example.task for example, _ in said}):
+        own = [(example, answered) for example, answered in said if example.task == task]
+        prior = _estimate_prior(own) if needs_prior else None
+        labelled = [_label(example, answered, prior) for example, answered in own if example.answer]
+        if labelled or prior is None:
+            tasks[task] = fit_task(task, labelled, decoding=None if task == "factuality" else decoding)
+        if prior is not None:
+            priors[task] = {str(count): tuple(map(float, logs)) for count, logs in prior.items()}
+    return Fit(
+        asking=FitAsking(**asdict(asking)),
+        tasks=tasks,
+        letter_prior=priors,
+        data=dataset.name,
+        data_hash=hash_examples(dataset.examples),
+    )
+
+
+def _ask(dataset: Dataset, judge: Judge, batch_size: int | None, workers: int, reporter: Reporter) -> Said:
+    said: Said = []
+    bad: list[BadRow] = list(dataset.bad_rows)
+    reporter.start("calibrate", len(dataset.examples))
+    asked = ask_all(
+        judge, dataset.examples, dataset.images, batch_size=batch_size, workers=workers, reporter=reporter
+    )
+    try:
+        for batch in asked:
+            said += [(e, answered) for e, answered in batch if not isinstance(answered, BadRow)]
+            bad += [row for _, row in batch if isinstance(row, BadRow)]
+            reporter.advance(len(said) + len(bad))
+    finally:
+        reporter.finish()
+    if not said:
+        raise DataError(f"{dataset.name}: no record could be asked", bad)
+    if bad:
+        reporter.warn(f"{len(bad)} records could not be asked and are left out (first: {bad[0]})")
+    return said
+
+
+def _estimate_prior(said: Said) -> dict[int, Array]:
+    return estimate_letter_prior(
+        CycledRecord(answered.combined.posterior.answers, answered.log_probs, answered.shown)
+        for _, answered in said
+    )
+
+
+def _label(example: Example, answered: Answered, prior: Mapping[int, Array] | None) -> Labelled:
+    posterior = answered.combined.posterior
+    if prior is not None:
+        posterior = _remove(answered, posterior, prior)
+    return Labelled(example.id, posterior, example.answer or frozenset(), example.none_id)
+
+
+def _remove(answered: Answered, posterior: Posterior, prior: Mapping[int, Array]) -> Posterior:
+    """What the first order says without the prior."""
+    first = remove_letter_prior(posterior.answers, answered.log_probs[:1], answered.shown[:1], prior)
+    return build_posterior(posterior.answers, first[0])

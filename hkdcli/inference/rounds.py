@@ -1,0 +1,66 @@
+"""All records of a dataset, asked batch by batch: loaded ahead, sized to the memory, failing alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from hkdcli.data.examples import Example
+from hkdcli.data.images import ImageSource
+from hkdcli.errors import BadRow
+from hkdcli.inference.asking import Judge
+from hkdcli.inference.batching import BatchSize, order_windows, split
+from hkdcli.inference.judging import Answered, judge_batch
+from hkdcli.inference.workers import BatchLoader
+from hkdcli.reporter import Reporter
+from hkdcli.runtime import MemoryGauge
+
+Said = tuple[Example, Answered | BadRow]
+
+
+def ask_all(
+    judge: Judge,
+    examples: Sequence[Example],
+    images: ImageSource,
+    *,
+    done: Collection[str] = frozenset(),
+    batch_size: int | None,
+    workers: int,
+    reporter: Reporter,
+) -> Iterator[list[Said]]:
+    """Ask about records, and give what was said as soon as a batch is through.
+
+    With a fixed size, batches are the same whatever is done already: the last digits depend on what is
+    computed together, and a resumed run must end in the same file.
+
+    Args:
+        judge: the model and how it is asked.
+        examples: the records, in the order of the data; windows of them are sorted.
+        images: where their images are.
+        done: ids that need no answer.
+        batch_size: records at once; None: as many as memory holds.
+        workers: processes that load images ahead.
+        reporter: told of workers that fail, and of models that are slower than they should be.
+
+    Yields:
+        list[Said]: The records of a batch that were not done, and what was said of each.
+    """
+    loader, size = BatchLoader(judge, images, workers, reporter), BatchSize(batch_size)
+    memory, told = MemoryGauge(judge.scorer.device), False
+    for window in order_windows(examples):
+        left = window if batch_size else [example for example in window if example.id not in done]
+        while left:
+            at_once = size.size
+            batches = [b for b in split(left, at_once) if any(example.id not in done for example in b)]
+            left = []
+            for number, loaded in enumerate(loader.load(batches)):
+                said = judge_batch(judge, loaded, size.shrink)
+                size.take_note(len(loaded.examples), memory.read_share())
+                yield [pair for pair in zip(loaded.examples, said, strict=True) if pair[0].id not in done]
+                if judge.scorer.fell_back and not told:
+                    told = True
+                    reporter.warn(
+                        "this model cannot go on from a cached prefix: every answer is a whole pass"
+                    )
+                if size.size != at_once:
+                    left = [example for batch in batches[number + 1 :] for example in batch]
+                    break

@@ -1,0 +1,190 @@
+"""The ways in which `hkd infer` works: a file, a stream, several processes; and shards put together again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hkdcli.errors import EXIT_SOME_RECORDS_FAILED
+from hkdcli.inferring import InferOptions, calibrate, open_judge
+from hkdcli.launch import launch
+from hkdcli.locks import hold_lock
+from hkdcli.opening import DataOptions, open_data, open_images
+from hkdcli.outcome import Outcome
+from hkdcli.ranks import find_place
+from hkdcli.reporter import Reporter
+from hkdcli.runs import check_output
+from hkdcli.tables import tabulate, tabulate_fit
+
+if TYPE_CHECKING:
+    from hkdcli.data.datasets import Dataset
+
+FIRST_SIZE = 8  # records that a stream waits for at most, where nothing else is said
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A file of rows to write; what is there is gone on with, replaced, or refused."""
+
+    path: Path
+    resume: bool = False
+    overwrite: bool = False
+
+    def check(self) -> None:
+        """Refuse what is there unless it was said what to do with it; make the folder."""
+        check_output(self.path, resume=self.resume, overwrite=self.overwrite)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def predict_file(
+    model: str,
+    data: DataOptions,
+    options: InferOptions,
+    output: Output,
+    *,
+    shard: tuple[int, int] = (0, 1),
+    reporter: Reporter,
+) -> Outcome:
+    """Write a row for every record of a file, or of a share of it.
+
+    Args:
+        model: As in `open_judge`.
+        data: The records.
+        options: How to predict.
+        output: The file of rows; one of several processes writes a part beside it instead.
+        shard: (index, count): only this share of the records.
+        reporter: Told about progress.
+
+    Returns:
+        Counts.
+    """
+    place = find_place()
+    if place.size > 1:
+        shard, output = (place.rank, place.size), _take_part(output, place.rank, place.size)
+    output.check()
+    from hkdcli.data.datasets import take_shard
+
+    dataset = take_shard(open_data(data, reporter), *shard)
+    with hold_lock(output.path.with_name(f".{output.path.name}.lock")):
+        from hkdcli.inference.predict import predict
+
+        tasks = {example.task for example in dataset.examples}
+        with open_judge(model, options, tasks, reporter) as judge:
+            if output.overwrite:
+                output.path.unlink(missing_ok=True)
+            summary = predict(
+                dataset,
+                judge,
+                out=output.path,
+                resume=output.resume,
+                batch_size=options.batch_size,
+                workers=options.choose_workers(judge.scorer),
+                reporter=reporter,
+            )
+    counts = summary.to_json()
+    return Outcome(counts, tables=[tabulate(str(output.path), counts)], failed_records=summary.failed)
+
+
+def predict_in_processes(
+    command: Sequence[str], count: int, data: DataOptions, output: Output, reporter: Reporter
+) -> Outcome:
+    """Run `hkd infer` in several processes, each with a share of the records, and merge what they write.
+
+    Args:
+        command: What follows `hkd infer`, without --nproc, --resume and --overwrite.
+        count: How many processes.
+        data: The records.
+        output: The file of rows; each process writes a hidden part beside it.
+        reporter: Told about warnings.
+
+    Returns:
+        Counts, or nothing but the exit code of the process that failed first; then the parts stay, and
+        `output.resume` goes on with them.
+    """
+    output.check()
+    dataset = open_data(data, reporter)
+    parts = [_take_part(output, rank, count).path for rank in range(count)]
+    if not output.resume:
+        for part in parts:
+            part.unlink(missing_ok=True)
+    code = launch([sys.executable, "-m", "hkdcli", "infer", *command, "--resume"], count)
+    if code not in (0, EXIT_SOME_RECORDS_FAILED):
+        return Outcome({}, exit_code=code)
+    merged = _merge(parts, dataset, output.path)
+    for part in parts:
+        part.unlink()
+    return merged
+
+
+def merge_files(parts: Sequence[Path], data: DataOptions, output: Output, reporter: Reporter) -> Outcome:
+    """Merge the predictions of all shards of a file of records into one file, in its order.
+
+    Args:
+        parts: What `--shard` wrote.
+        data: The records.
+        output: The file to write.
+        reporter: Told about warnings.
+
+    Returns:
+        Counts.
+    """
+    output.check()
+    return _merge(parts, open_data(data, reporter), output.path)
+
+
+def predict_stream(model: str, data: DataOptions, options: InferOptions, reporter: Reporter) -> Outcome:
+    """Answer records of stdin on stdout, JSONL both, as they come.
+
+    Args:
+        model: As in `open_judge`.
+        data: Where the images of the records are.
+        options: How to predict.
+        reporter: Told how many came; stdout is for rows alone.
+
+    Returns:
+        Nothing to show but how many failed.
+    """
+    from hkdcli.data.line_stream import LineStream
+    from hkdcli.inference.stream import answer_stream
+
+    images = open_images(data)
+    with open_judge(model, options, ("hallucination", "factuality"), reporter) as judge:
+        batches = LineStream(sys.stdin.fileno()).iterate_batches(options.batch_size or FIRST_SIZE)
+        summary = answer_stream(batches, images, judge, out=sys.stdout.buffer, reporter=reporter)
+    reporter.note(f"{summary.total} records, {summary.failed} failed")
+    return Outcome({}, failed_records=summary.failed)
+
+
+def calibrate_model(model: str, data: DataOptions, options: InferOptions, reporter: Reporter) -> Outcome:
+    """Fit the calibration of a model to labelled records and store it.
+
+    Args:
+        model: As in `open_judge`.
+        data: The labelled records.
+        options: How it will be asked.
+        reporter: Told about progress.
+
+    Returns:
+        What was fitted.
+    """
+    path, fit = calibrate(model, open_data(data, reporter), options, reporter)
+    reporter.note(f"calibration: {path}")
+    return Outcome({"calibration": str(path), "fit": fit.model_dump(mode="json")}, tables=[tabulate_fit(fit)])
+
+
+def _take_part(output: Output, rank: int, count: int) -> Output:
+    """The part of one of several processes: hidden, beside the file, and gone on with where it is there."""
+    return Output(output.path.with_name(f".{output.path.name}.part-{rank + 1}-of-{count}"), resume=True)
+
+
+def _merge(parts: Sequence[Path], dataset: Dataset, path: Path) -> Outcome:
+    from hkdcli.inference.row_files import merge_shards
+
+    ids = [*(example.id for example in dataset.examples), *(row.id for row in dataset.bad_rows if row.id)]
+    counts = merge_shards(parts, ids, path)
+    failed = counts["failed"] + sum(not row.id for row in dataset.bad_rows)
+    document = {"out": str(path), **counts, "failed": failed}
+    return Outcome(document, tables=[tabulate(str(path), document)], failed_records=failed)
