@@ -25,7 +25,9 @@ from hkdcli.data.images import ImagePolicy
 from hkdcli.data.records import Example
 from hkdcli.errors import DataError, RefusedError, UsageError
 from hkdcli.inference.evidence import Evidence, compute_evidence
+from hkdcli.inferring import load_scorer
 from hkdcli.opening import ModelSource, find_model
+from hkdcli.reporter import SilentReporter
 from hkdcli.verdicts import (
     CaptionRequest,
     CaptionVerdict,
@@ -218,26 +220,13 @@ class Detector:
 
 
 def _load_answer(source: ModelSource, base: str | None, shifts: int | None, device: DeviceName) -> Answer:
-    from hkdcli.inference.predict import Asking, answer_examples
+    from hkdcli.inference.asking import Asking, Judge
+    from hkdcli.inference.predict import answer_examples
     from hkdcli.inference.rows import RunHashes
-    from hkdcli.inference.scoring import Scorer
-    from hkdcli.models.loading import load_model
-    from hkdcli.runtime import choose_runtime
 
-    runtime = choose_runtime(device, "auto")
-    scorer = Scorer(
-        load_model(
-            source.model,
-            adapter=source.adapter,
-            base=base,
-            quantization=source.quantization,
-            quantized_parts=source.quantized_parts,
-            device=runtime.device,
-            dtype=runtime.dtype,
-        )
-    )
-    asking, hashes = Asking(shifts=shifts), RunHashes(scorer.prompt_hash, "")  # these rows go to no file
-    return lambda dataset, examples: answer_examples(dataset, examples, scorer, asking, hashes)
+    scorer = load_scorer(source, base=base, device=device, reporter=SilentReporter())
+    judge, hashes = Judge(scorer, Asking(shifts)), RunHashes(scorer.prompt_hash, "")  # rows of no file
+    return lambda dataset, examples: answer_examples(dataset, examples, judge, hashes)
 
 
 def _build_or_refuse(

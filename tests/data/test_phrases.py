@@ -135,14 +135,9 @@ def test_other_scripts_are_cut_at_their_punctuation_and_never_inside_a_word():
     "unit", ["blue wire shelf of ", "x", "a-", "of the ", "is ", "a cat on ", "'", "e\u0301 "]
 )
 def test_time_is_linear_in_the_caption(unit):
-    def measure(size: int) -> float:
-        text = unit * (size // len(unit))
-        start = time.process_time()
-        propose_phrases(text)
-        return time.process_time() - start
-
-    short = min(measure(10_000) for _ in range(3))
-    assert min(measure(160_000) for _ in range(2)) < 48 * max(short, 0.002)  # 256 times where it is squared
+    start = time.process_time()
+    propose_phrases(unit * (200_000 // len(unit)))
+    assert time.process_time() - start < 4  # about 0.5; where each word looked at all others, many minutes
 
 
 @settings(max_examples=30)
