@@ -91,8 +91,9 @@ def convert_opened(
     with _pillow_switches_held(), _decoder_errors():
         _check_aspect(image, max_aspect)
         _check_size(image, max_pixels)
-        rgb, notes = _convert_to_rgb(_turn_upright(image))
-    return rgb, _list_frames(image) + notes
+        notes = _list_frames(image)
+        rgb, more = _convert_to_rgb(_turn_upright(image))
+    return rgb, notes + more
 
 
 def fit_image(
