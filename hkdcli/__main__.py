@@ -22,7 +22,7 @@ from hkdcli.errors import (
 
 OLDEST_PYTHON = (3, 11)
 # Packages that an extra of ours brings; the others come with hkd itself.
-EXTRAS = {"pyarrow": "parquet"}
+EXTRAS = {"pyarrow": "parquet", "vllm": "vllm"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

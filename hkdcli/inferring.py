@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from hkdcli.errors import ModelError, UsageError
 from hkdcli.opening import ModelSource, find_model
 from hkdcli.reporter import Reporter
+from hkdcli.scorers import EngineName, open_scorer
 
 if TYPE_CHECKING:
     from hkdcli.data.datasets import Dataset
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from hkdcli.inference.asking import Asking, Debias, Judge, Rule
     from hkdcli.inference.calibration_file import Calibration, Fit
     from hkdcli.inference.decode import Decoding
-    from hkdcli.inference.scoring import Scorer
+    from hkdcli.inference.scoring import AnyScorer
     from hkdcli.inference.shift import Combination, ShiftWhat
 
 
@@ -46,7 +47,7 @@ class InferOptions:
     target_precision: float | None = None
     batch_size: int | None = 8
     workers: int | None = None
-    engine: Literal["transformers", "vllm"] = "transformers"
+    engine: EngineName = "transformers"
 
     def build_asking(self) -> Asking:
         """How the model is asked."""
@@ -54,7 +55,7 @@ class InferOptions:
 
         return Asking(self.shifts, self.shift_what, self.move_none, self.combination, self.debias)
 
-    def choose_workers(self, scorer: Scorer) -> int:
+    def choose_workers(self, scorer: AnyScorer) -> int:
         """How many processes load images: beside a GPU some, beside a busy CPU none."""
         import os
 
@@ -77,13 +78,35 @@ def open_judge(
     Yields:
         Judge: Ready to answer; what runs beside it ends afterwards.
     """
+    source = find_model(model, options.level)
+    with open_scorer(source, options.engine, base=options.base, reporter=reporter) as scorer:
+        yield build_judge(source, scorer, options, tasks, reporter)
+
+
+def build_judge(
+    source: ModelSource,
+    scorer: AnyScorer,
+    options: InferOptions,
+    tasks: Collection[Task],
+    reporter: Reporter,
+) -> Judge:
+    """Say how a model that is loaded is asked and how it answers.
+
+    Args:
+        source: The model; its calibration is in its folder.
+        scorer: The same, loaded.
+        options: How to predict.
+        tasks: Those that will be asked about.
+        reporter: Told why a calibration is left out.
+
+    Returns:
+        Ready to answer.
+    """
     from hkdcli.inference.asking import Judge
 
-    source = find_model(model, options.level)
-    with open_scorer(source, options, reporter) as scorer:
-        fit = _find_fit(source, options, scorer, reporter)
-        rules = {task: _build_rule(task, fit, options) for task in tasks}
-        yield Judge(scorer, options.build_asking(), rules, options.per_shift)
+    fit = _find_fit(source, options, scorer, reporter)
+    rules = {task: _build_rule(task, fit, options) for task in tasks}
+    return Judge(scorer, options.build_asking(), rules, options.per_shift)
 
 
 def calibrate(model: str, dataset: Dataset, options: InferOptions, reporter: Reporter) -> tuple[Path, Fit]:
@@ -108,7 +131,7 @@ def calibrate(model: str, dataset: Dataset, options: InferOptions, reporter: Rep
             f"{model}: is no folder of this machine, so a calibration has no place in it",
             hint="name a file with --calibration; give it again when predicting",
         )
-    with open_scorer(source, options, reporter) as scorer:
+    with open_scorer(source, options.engine, base=options.base, reporter=reporter) as scorer:
         fit = fit_judge(
             dataset,
             scorer,
@@ -123,61 +146,6 @@ def calibrate(model: str, dataset: Dataset, options: InferOptions, reporter: Rep
     return path, fit
 
 
-@contextmanager
-def open_scorer(source: ModelSource, options: InferOptions, reporter: Reporter) -> Iterator[Scorer]:
-    """Load what scores records.
-
-    Args:
-        source: The model.
-        options: Its base, and the engine that runs it.
-        reporter: Told what it runs on.
-
-    Yields:
-        Scorer: Ready to score.
-    """
-    if options.engine == "vllm":
-        with _open_vllm(source, options, reporter) as scorer:
-            yield scorer
-        return
-    yield load_scorer(source, base=options.base, reporter=reporter)
-
-
-def load_scorer(
-    source: ModelSource,
-    *,
-    base: str | None = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    reporter: Reporter,
-) -> Scorer:
-    """Load a model into this process, on the device that there is.
-
-    Args:
-        source: The model.
-        base: Where an adapter's base is, should it have moved.
-        device: `auto` takes a usable GPU where there is one.
-        reporter: Told what it runs on.
-
-    Returns:
-        What scores records with it.
-    """
-    from hkdcli.inference.scoring import Scorer
-    from hkdcli.models.loading import load_model
-    from hkdcli.runtime import choose_runtime
-
-    runtime = choose_runtime(device, "auto")
-    reporter.note(runtime.describe())
-    loaded = load_model(
-        source.model,
-        adapter=source.adapter,
-        base=base,
-        quantization=source.quantization,
-        quantized_parts=source.quantized_parts,
-        device=runtime.device,
-        dtype=runtime.dtype,
-    )
-    return Scorer(loaded)
-
-
 def _find_place(source: ModelSource) -> Path | None:
     """Where the calibration of a model lies: in its adapter's folder, else its own."""
     from hkdcli.inference.calibration_file import FILE_NAME
@@ -186,13 +154,13 @@ def _find_place(source: ModelSource) -> Path | None:
     return folder / FILE_NAME if folder.is_dir() else None
 
 
-def _begin_calibration(scorer: Scorer) -> Calibration:
+def _begin_calibration(scorer: AnyScorer) -> Calibration:
     from hkdcli.inference.calibration_file import Calibration
 
     return Calibration(prompt_hash=scorer.prompt_hash, weights_hash=scorer.weights_hash, fits=())
 
 
-def _read_own(path: Path, scorer: Scorer) -> Calibration | None:
+def _read_own(path: Path, scorer: AnyScorer) -> Calibration | None:
     """The calibration in a file; None where it belongs to other weights or prompts."""
     from hkdcli.inference.calibration_file import read_calibration
 
@@ -201,10 +169,10 @@ def _read_own(path: Path, scorer: Scorer) -> Calibration | None:
     return calibration if own else None
 
 
-def _find_fit(source: ModelSource, options: InferOptions, scorer: Scorer, reporter: Reporter) -> Fit | None:
+def _find_fit(
+    source: ModelSource, options: InferOptions, scorer: AnyScorer, reporter: Reporter
+) -> Fit | None:
     """What was fitted for this way of asking, if anything was."""
-    from dataclasses import asdict
-
     from hkdcli.inference.calibration_file import find_fit
 
     path = options.calibration or _find_place(source)
@@ -255,9 +223,3 @@ def _build_rule(task: Task, fit: Fit | None, options: InferOptions) -> Rule:
     from hkdcli.inference.abstention import choose_abstention
 
     return replace(rule, abstain_below=choose_abstention(fitted, options.target_precision).threshold)
-
-
-@contextmanager
-def _open_vllm(source: ModelSource, options: InferOptions, reporter: Reporter) -> Iterator[Scorer]:
-    raise NotImplementedError
-    yield

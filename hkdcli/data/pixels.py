@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
-from hkdcli.data.image_formats import check_png_chunks, sniff_format
+from hkdcli.data.image_formats import ACCEPTED, check_png_chunks, sniff_format
 from hkdcli.data.refusals import RefusedRowError
 
 _TURNS = {
@@ -25,6 +25,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
+# As Pillow names them, in upper case; a picture that was drawn, converted or copied has none.
+_OPENED_FORMATS = (None, "MPO", *(name.upper() for name in ACCEPTED))
 _PILLOW_SWITCHES = threading.Lock()
 
 
@@ -42,29 +44,55 @@ def decode_image(data: bytes, *, max_pixels: int, max_aspect: float) -> tuple[Im
 
     Returns:
         The picture in mode RGB, and notes: `image.animated` (further frames were dropped),
-        `image.16bit` (rescaled to 8 bit), `image.reduced` (a JPEG decoded smaller).
-
-    Raises:
-        RefusedRowError: An `image.*` code: what `sniff_format` raises, `image.too_large`, `image.aspect`,
-            `image.truncated`, `image.corrupt`.
+        `image.16bit` (rescaled to 8 bit), `image.reduced` (a JPEG decoded smaller). `RefusedRowError` with
+        an `image.*` code: what `sniff_format` raises, `image.too_large`, `image.aspect`, `image.truncated`,
+        `image.corrupt`.
     """
     name = sniff_format(data)
     if name == "PNG":
         check_png_chunks(data)
-    with _pillow_switches_held():
-        try:
-            # The format is given, so that no other of Pillow's readers (Ghostscript!) is ever asked.
-            with Image.open(BytesIO(data), formats=[name.upper()]) as image:
-                notes = _check_header(image, max_pixels, max_aspect)
-                image.load()
-                upright = _turn_upright(image)
-                rgb, more = _convert_to_rgb(upright)
-        except RefusedRowError:
-            raise
-        except MemoryError:
-            raise RefusedRowError("image.too_large", "does not fit in memory") from None
-        except Exception as error:  # a decoder of hostile bytes may raise anything at all
-            raise RefusedRowError(*_explain_decoder(error)) from error
+    with (
+        _pillow_switches_held(),
+        _decoder_errors(),
+        # The format is given, so that no other of Pillow's readers (Ghostscript!) is ever asked.
+        Image.open(BytesIO(data), formats=[name.upper()]) as image,
+    ):
+        _check_aspect(image, max_aspect)
+        notes = _list_frames(image) + _reduce(image, max_pixels)
+        rgb, more = _convert_to_rgb(_turn_upright(image))
+    return rgb, notes + more
+
+
+def convert_opened(
+    image: Image.Image, *, max_pixels: int, max_aspect: float
+) -> tuple[Image.Image, tuple[str, ...]]:
+    """Make of a picture that somebody else opened, or drew, what `decode_image` makes of its file.
+
+    The same pixels come out, but for a JPEG above `max_pixels`, which is refused: decoding it smaller would
+    change the picture in its owner's hands. Checksums of a PNG, which Pillow skips, are not seen either.
+
+    Args:
+        image: The picture; it is decoded where it was not yet, and left as it is.
+        max_pixels: Width times height above which it is refused.
+        max_aspect: Long side over short side above which it is refused.
+
+    Returns:
+        A new picture in mode RGB, and notes as of `decode_image`.
+
+    Raises:
+        RefusedRowError: `image.format` for a file of a format that is not accepted, `image.empty` for a
+            picture without pixels, and what `decode_image` raises.
+    """
+    if image.format not in _OPENED_FORMATS:
+        hint = f"accepted: {', '.join(ACCEPTED)}; or hand over image.convert('RGB')"
+        raise RefusedRowError("image.format", f"{image.format} is not accepted", hint)
+    if not image.width * image.height:
+        raise RefusedRowError("image.empty", f"{image.width}x{image.height}: it has no pixels")
+    with _pillow_switches_held(), _decoder_errors():
+        _check_aspect(image, max_aspect)
+        _check_size(image, max_pixels)
+        notes = _list_frames(image)
+        rgb, more = _convert_to_rgb(_turn_upright(image))
     return rgb, notes + more
 
 
@@ -113,20 +141,49 @@ def _pillow_switches_held() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _check_header(image: ImageFile.ImageFile, max_pixels: int, max_aspect: float) -> tuple[str, ...]:
+@contextmanager
+def _decoder_errors() -> Iterator[None]:
+    """A decoder of hostile bytes may raise anything at all: say it in our codes."""
+    try:
+        yield
+    except RefusedRowError:
+        raise
+    except MemoryError:
+        raise RefusedRowError("image.too_large", "does not fit in memory") from None
+    except Exception as error:
+        raise RefusedRowError(*_explain_decoder(error)) from error
+
+
+def _list_frames(image: Image.Image) -> tuple[str, ...]:
+    return ("image.animated",) if getattr(image, "is_animated", False) else ()
+
+
+def _check_aspect(image: Image.Image, max_aspect: float) -> None:
     width, height = image.size
-    notes: tuple[str, ...] = ("image.animated",) if getattr(image, "is_animated", False) else ()
     if max(width, height) > max_aspect * min(width, height):
         raise RefusedRowError("image.aspect", f"{width}x{height} is longer than {max_aspect:g} to 1")
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        detail = f"{width}x{height} pixels; at most {max_pixels} are decoded"
+        raise RefusedRowError("image.too_large", detail)
+
+
+def _reduce(image: ImageFile.ImageFile, max_pixels: int) -> tuple[str, ...]:
+    """Have a JPEG above `max_pixels` decoded smaller; refuse what cannot be."""
+    width, height = image.size
     if width * height <= max_pixels:
-        return notes
+        return ()
     for scale in (2, 4, 8):
         fits = -(-width // scale) * -(-height // scale) <= max_pixels
         # A progressive JPEG keeps all its coefficients in memory, at whatever size it is decoded.
         if fits and image.format in ("JPEG", "MPO") and not image.info.get("progressive"):
             image.draft(None, (width // scale, height // scale))
-            return (*notes, "image.reduced")
-    raise RefusedRowError("image.too_large", f"{width}x{height} pixels; at most {max_pixels} are decoded")
+            return ("image.reduced",)
+    _check_size(image, max_pixels)
+    return ()
 
 
 def _explain_decoder(error: Exception) -> tuple[str, str]:
@@ -143,6 +200,7 @@ def _explain_decoder(error: Exception) -> tuple[str, str]:
 
 def _turn_upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; one that is damaged or unheard of means upright."""
+    image.load()
     try:
         turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged EXIF raises whatever its bytes lead to, and is worth no record

@@ -17,7 +17,7 @@ from hkdcli.inference.rows import RunHashes
 from hkdcli.inference.shift import Combination, Combined, ShiftWhat, combine, shifted_presentations
 
 if TYPE_CHECKING:
-    from hkdcli.inference.scoring import ScoredRecord, Scorer
+    from hkdcli.inference.scoring import AnyScorer, ScoredRecord
 
 Debias = Literal["none", "prior"]
 LetterPrior = Mapping[int, Sequence[float]]
@@ -69,7 +69,7 @@ def build_rules(decoding: Decoding = "map", abstain_below: float | None = None) 
 class Judge:
     """A model, how it is asked, and how its answers are made; `per_shift` keeps what each order says."""
 
-    scorer: Scorer
+    scorer: AnyScorer
     asking: Asking = field(default_factory=Asking)
     rules: Rules = field(default_factory=build_rules)
     per_shift: bool = False

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,33 @@ class ScoredRecord:
     truncated: bool
     answers: Answers
     approximate: bool = False
+
+
+class AnyScorer(Protocol):
+    """What a judge asks: `Scorer`, or another engine in its place; see there."""
+
+    collator: Collator
+    prompt_hash: str
+    fell_back: bool
+
+    @property
+    def device(self) -> torch.device:
+        """Where the work of this process is done."""
+
+    @property
+    def weights_hash(self) -> str:
+        """Tells models and engines apart whose numbers may differ."""
+
+    def prepare(
+        self,
+        examples: Sequence[Example],
+        images: Sequence[LoadedImage],
+        presentations: Sequence[Sequence[Presentation]],
+    ) -> Any:
+        """What needs no model."""
+
+    def score_prepared(self, prepared: Any) -> list[ScoredRecord]:
+        """One result per record."""
 
 
 class Scorer:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from hkdcli.data.examples import Example
 from hkdcli.data.images import LoadedImage
@@ -47,6 +48,16 @@ class _Step:
     question: Question
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedQuestions:
+    """Records as they are asked: their legal answers, the trie of each presentation, and its questions."""
+
+    examples: tuple[Example, ...]
+    legal: list[tuple[frozenset[str], ...]]
+    tries: list[list[Trie]]
+    steps: list[_Step]
+
+
 class VllmScorer:
     """Scores records through a server that is running; `open_vllm` makes one.
 
@@ -60,6 +71,9 @@ class VllmScorer:
         self.collator = messages.collator
         self.prompt_hash = compute_prompt_hash(self.collator.processor)
         self.weights_hash = weights_hash
+        self.device = torch.device("cpu")
+        """Of this process; the server has a device of its own."""
+        self.fell_back = False
         self._server = server
         self._messages = messages
 
@@ -82,6 +96,15 @@ class VllmScorer:
             (`engine.invalid_answer`, `engine.refused`); `MachineLimitError` where the engine was lost,
             started again, and lost again.
         """
+        return self.score_prepared(self.prepare(examples, images, presentations))
+
+    def prepare(
+        self,
+        examples: Sequence[Example],
+        images: Sequence[LoadedImage],
+        presentations: Sequence[Sequence[Presentation]],
+    ) -> PreparedQuestions:
+        """The part of `score` that needs no server, so that another process can do it."""
         legal = [build_legal_answers(example) for example in examples]
         prefixes = self.collator.collate_prefixes(examples, images, presentations)
         tries: list[list[Trie]] = []
@@ -98,13 +121,19 @@ class VllmScorer:
                     for node in nodes
                 ]
             tries.append(row)
+        return PreparedQuestions(prefixes.examples, legal, tries, steps)
+
+    def score_prepared(self, prepared: PreparedQuestions) -> list[ScoredRecord]:
+        """The rest of `score`."""
         try:
-            answers = self._ask_all(prefixes.examples, steps)
+            answers = self._ask_all(prepared.examples, prepared.steps)
         except EngineLostError as error:
-            answers = self._ask_again(prefixes.examples, steps, error)
+            answers = self._ask_again(prepared.examples, prepared.steps, error)
         return [
-            ScoredRecord(_sum_steps(answers, record, row), example.truncated)
-            for record, (example, row) in enumerate(zip(prefixes.examples, tries, strict=True))
+            ScoredRecord(_sum_steps(answers, record, row), example.truncated, legal)
+            for record, (example, legal, row) in enumerate(
+                zip(prepared.examples, prepared.legal, prepared.tries, strict=True)
+            )
         ]
 
     def _build_question(self, example: Example, prompt: Any, url: str, node: Node) -> Question:
