@@ -19,13 +19,16 @@ from hkdcli.options import (
     choose_shifts,
     choose_way,
     parse_batch_size,
+    parse_phrases,
     parse_shard,
     spell_options,
 )
 from hkdcli.outcome import Outcome
+from hkdcli.picture import PictureQuestion
 from hkdcli.predicting import Output
 from hkdcli.ranks import find_place
 
+_PICTURE = "One picture"
 _ASKING, _ANSWERING, _SCALE = "How records are asked", "How answers are chosen", "Scale"
 _HERE = ("nproc", "resume", "overwrite", "as_json")  # what the process does that starts the others
 
@@ -38,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
 
 def infer(
-    context: typer.Context,
+    command: typer.Context,
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A run folder, model folder, hub id or scenes:NAME.")
     ],
@@ -69,6 +72,38 @@ def infer(
     allow_outside_root: Annotated[
         bool, typer.Option("--allow-outside-root", help="Let image names lead out of their folder.")
     ] = False,
+    image: Annotated[
+        Path | None, typer.Option(help="One picture.", show_default=False, rich_help_panel=_PICTURE)
+    ] = None,
+    caption: Annotated[
+        str | None,
+        typer.Option(help="A caption of it to judge.", show_default=False, rich_help_panel=_PICTURE),
+    ] = None,
+    phrases: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="Phrases of the caption to judge.",
+            show_default="proposed",
+            rich_help_panel=_PICTURE,
+        ),
+    ] = None,
+    claim: Annotated[
+        str | None,
+        typer.Option(help="A claim about it to judge.", show_default=False, rich_help_panel=_PICTURE),
+    ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(help="Text that belongs to the claim.", show_default="none", rich_help_panel=_PICTURE),
+    ] = None,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw into this PNG which regions the verdict rests on.",
+            show_default="no",
+            rich_help_panel=_PICTURE,
+        ),
+    ] = None,
     shift: Annotated[
         bool,
         typer.Option(
@@ -185,7 +220,7 @@ def infer(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Predict an answer, with its posterior, for every record."""
+    """Predict an answer, with its posterior, for every record; or judge one picture."""
     console = Console(as_json=as_json)
     options = InferOptions(
         level=level,
@@ -206,7 +241,7 @@ def infer(
         engine=engine_name,
     )
     check_calibrated_options(options)
-    way = choose_way(context.params)
+    way = choose_way(command.params)
 
     def open_options(source: str) -> DataOptions:
         return DataOptions(source, images, on_bad, limit, encoding, allow_outside_root=allow_outside_root)
@@ -216,14 +251,20 @@ def infer(
         if way == "calibrate":
             end(console, fitted)
             return
+    if way == "picture" and image is not None:
+        if evidence is not None:
+            Output(evidence, overwrite=overwrite).check()
+        question = PictureQuestion(image, caption, parse_phrases(phrases), claim, context or "")
+        end(console, engine.judge(model, question, options, evidence=evidence, reporter=console))
+        return
     source = open_options(data or "")
     if way == "stream":
         end(console, engine.infer_stream(model, source, options, console))
         return
     output = Output(out or Path(), resume, overwrite)
     if nproc is not None and nproc > 1 and not (resume and output.path.exists()):
-        command = spell_options(context.command.params, context.params, leave_out=_HERE)
-        end(console, engine.infer_in_processes(command, nproc, source, output, console))
+        words = spell_options(command.command.params, command.params, leave_out=_HERE)
+        end(console, engine.infer_in_processes(words, nproc, source, output, console))
         return
     follow_launcher()
     is_main = find_place().is_main

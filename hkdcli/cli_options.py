@@ -34,6 +34,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "hkd infer runs/quickstart --calibrate scenes:dev",
         "hkd infer runs/quickstart records.json --target-precision 0.9 --out p.jsonl",
         "hkd infer runs/quickstart - --images photos < records.jsonl > p.jsonl",
+        "hkd infer runs/quickstart --image cat.png --caption 'a red circle left of a blue square'",
+        "hkd infer runs/quickstart --image cat.png --claim 'The circle is red.' --evidence why.png",
     ),
     "evaluate": (
         "hkd evaluate predictions.jsonl scenes:test",

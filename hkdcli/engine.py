@@ -13,6 +13,7 @@ from hkdcli.errors import UsageError
 from hkdcli.inferring import InferOptions
 from hkdcli.opening import DataOptions, open_data
 from hkdcli.outcome import Outcome, Table
+from hkdcli.picture import PictureQuestion, judge_picture
 from hkdcli.predicting import (
     Output,
     calibrate_model,
@@ -218,6 +219,29 @@ def infer_in_processes(
         Counts of what was written, or the exit code of the process that failed.
     """
     return predict_in_processes(command, count, data, output, reporter)
+
+
+def judge(
+    model: str,
+    question: PictureQuestion,
+    options: InferOptions,
+    *,
+    evidence: Path | None = None,
+    reporter: Reporter = SILENT,
+) -> Outcome:
+    """Judge one caption or claim against one picture.
+
+    Args:
+        model: A run folder, model folder, hub id or scenes:NAME.
+        question: The picture and the text.
+        options: How to ask.
+        evidence: Where to draw what the verdict rests on; null draws nothing.
+        reporter: Told what it runs on.
+
+    Returns:
+        The verdict.
+    """
+    return judge_picture(model, question, options, evidence=evidence, reporter=reporter)
 
 
 def calibrate(model: str, data: DataOptions, options: InferOptions, reporter: Reporter = SILENT) -> Outcome:

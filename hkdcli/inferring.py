@@ -120,6 +120,9 @@ def calibrate(model: str, dataset: Dataset, options: InferOptions, reporter: Rep
 
     Returns:
         The file, and what was fitted.
+
+    Raises:
+        UsageError: The model has no folder of its own, and no file was named.
     """
     from hkdcli.inference.calibrating import fit_judge
     from hkdcli.inference.calibration_file import put_fit, write_calibration

@@ -10,6 +10,8 @@ from hkdcli.errors import UsageError
 if TYPE_CHECKING:
     from hkdcli.inferring import InferOptions
 
+_PICTURE = ("caption", "phrases", "claim", "context", "evidence")
+
 
 def choose_shifts(every: bool, count: int | None) -> int | None:
     """Say how many shifts `--shift` and `--shifts K` ask for.
@@ -81,19 +83,24 @@ def parse_batch_size(text: str) -> int | None:
     return int(text)
 
 
-def choose_way(given: Mapping[str, Any]) -> Literal["file", "stream", "calibrate"]:
+def choose_way(given: Mapping[str, Any]) -> Literal["file", "stream", "calibrate", "picture"]:
     """Say what `hkd infer` is to do, by the options that were given.
 
     Args:
         given: The values of its parameters, by name.
 
     Returns:
-        Answer a file, answer a stream, or only calibrate.
+        Answer a file, answer a stream, judge one picture, or only calibrate.
 
     Raises:
         UsageError: Something is missing, or two of them exclude each other.
     """
     data, out = given["data"], given["out"]
+    if given["image"] is not None:
+        _check_picture(given)
+        return "picture"
+    if lost := [name for name in _PICTURE if given[name] is not None]:
+        raise UsageError(f"--{lost[0]} goes with --image", hint="hkd infer MODEL --image FILE --caption TEXT")
     if data == "-":
         names = {"out": "--out", "as_json": "--json", "resume": "--resume", "overwrite": "--overwrite"}
         names |= {"shard": "--shard", "nproc": "--nproc", "limit": "--limit"}
@@ -110,11 +117,24 @@ def choose_way(given: Mapping[str, Any]) -> Literal["file", "stream", "calibrate
             "nothing to do: DATA and --out are missing" if data is None else "--out is missing",
             hint="hkd infer MODEL DATA --out predictions.jsonl, or see hkd infer --help.",
         )
-    if given["shard"] is not None and (given["nproc"] or 1) > 1:
+    if (given["nproc"] or 1) > 1 and (given["shard"] is not None or given["engine_name"] == "vllm"):
+        other = "--shard" if given["shard"] is not None else "--engine vllm"
         raise UsageError(
-            "--shard and --nproc exclude each other", hint="Each of --nproc takes a shard itself."
+            f"{other} and --nproc exclude each other",
+            hint="Each process takes a shard itself; vLLM has processes of its own.",
         )
     return "file"
+
+
+def _check_picture(given: Mapping[str, Any]) -> None:
+    if others := [name for name in ("data", "out", "shard", "nproc", "limit") if given[name] is not None]:
+        name = "DATA" if others[0] == "data" else f"--{others[0]}"
+        raise UsageError(f"{name} and --image exclude each other", hint="One picture at a time, or a file.")
+    if (given["caption"] is None) == (given["claim"] is None):
+        raise UsageError("--image takes one of --caption and --claim")
+    for name, needed in (("phrases", "caption"), ("context", "claim")):
+        if given[name] is not None and given[needed] is None:
+            raise UsageError(f"--{name} goes with --{needed}")
 
 
 def check_calibrated_options(options: InferOptions) -> None:
@@ -166,3 +186,8 @@ def spell_options(
         else:
             options += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
     return [*options, "--", *arguments]
+
+
+def parse_phrases(text: str | None) -> tuple[str, ...] | None:
+    """Read `--phrases "a,b,c"`; null where they are to be proposed."""
+    return None if text is None else tuple(phrase.strip() for phrase in text.split(",") if phrase.strip())

@@ -29,7 +29,7 @@ def open_scorer(
         reporter: Told what it runs on.
 
     Yields:
-        Scorer: Ready to score.
+        AnyScorer: Ready to score.
     """
     if engine == "vllm":
         with _open_vllm(source, base, reporter) as scorer:

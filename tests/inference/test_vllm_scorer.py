@@ -22,7 +22,8 @@ from hkdcli.data.collate import Collator
 from hkdcli.data.datasets import Dataset
 from hkdcli.data.prompts import build_legal_answers, identity_presentation
 from hkdcli.errors import DataError, MachineLimitError, ModelError, SetupError
-from hkdcli.inference.predict import Asking, answer_examples
+from hkdcli.inference.asking import Judge
+from hkdcli.inference.predict import answer_examples
 from hkdcli.inference.rows import RunHashes
 from hkdcli.inference.shift import shifted_presentations
 from hkdcli.inference.trie import build_trie
@@ -187,7 +188,7 @@ def make_dataset(n: int) -> Dataset:
 
 
 def answer(scorer: Any, dataset: Dataset) -> list[Any]:
-    return answer_examples(dataset, dataset.examples, scorer, Asking(), RunHashes("p", "r"))
+    return answer_examples(dataset, dataset.examples, Judge(scorer), RunHashes("p", "r"))
 
 
 PROSE = {"choices": [{"message": {"content": "I think that A is right."}, "logprobs": None}]}
