@@ -48,7 +48,8 @@ class ExportSummary:
     def to_json(self) -> dict[str, Any]:
         """One flat JSON object."""
         document = {**asdict(self), "out": str(self.out)}
-        return {**document, **document.pop("parity"), "tolerance": str(self.parity.tolerance)}
+        parity = document.pop("parity")
+        return {**document, **parity, "tolerance": str(self.parity.tolerance)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,7 @@ def _write(folder: Path, out: Path, plan: _Plan, source: _Source, origin: Origin
     plan.reporter.note(f"writing {plan.kind} weights")
     parts = plan.parts
     if plan.kind == "adapter" and parts.adapter is not None:
-        write_adapter(folder, parts.adapter, name_base(parts))
+        write_adapter(folder, parts.adapter, name_base(parts), **plan.held)
     else:
         write_whole(folder, plan.load, plan.dtype, merging=plan.kind == "merged")
     copy_processor(parts.processor, folder)

@@ -30,7 +30,7 @@ def render_front_matter(origin: Origin, *, lora: bool, adapter: bool) -> str:
     from huggingface_hub import ModelCardData
 
     results = [result for run in origin.runs[:1] for result in _list_results(run)]
-    sources = [source for run in origin.runs[:1] for source in run.data.values()]
+    learned = [run.data["train"] for run in origin.runs if "train" in run.data]
     more: dict[str, Any] = dict(origin.licence) or {"license": "unknown"}
     if origin.base_id:
         more["base_model_relation"] = "adapter" if adapter else "finetune"
@@ -39,10 +39,10 @@ def render_front_matter(origin: Origin, *, lora: bool, adapter: bool) -> str:
         library_name="peft" if adapter else "transformers",
         pipeline_tag=_TASK,
         tags=[*TAGS, *(["lora"] if lora else [])],
-        datasets=list(dict.fromkeys(map(name_data, sources))) or None,
+        datasets=list(dict.fromkeys(map(name_data, learned))) or None,
         metrics=sorted({result.metric_type for result in results}) or None,
         eval_results=results or None,
-        model_name=origin.name,
+        model_name=origin.name if results else None,
         **more,
     )
     return f"---\n{data.to_yaml(line_break=chr(10))}\n---\n"
@@ -60,7 +60,8 @@ def _list_results(run: Run) -> Iterator[Any]:
                 task_type=_TASK,
                 task_name=task,
                 dataset_type=name_data(test or {}),
-                dataset_name=f"{name_data(test or {})} ({task})",
+                dataset_name=name_data(test or {}),
+                dataset_config=task,  # results of the same data and configuration are one entry
                 dataset_split="test",
                 metric_type=kind,
                 metric_name=words,

@@ -143,9 +143,10 @@ def _render_making(runs: Sequence[Run]) -> str:
         uppers = ", ".join(map(_describe_level, run.uppers)) or "labels alone"
         tuning = run.level.get("tuning")
         trained = "as it came" if run.level.get("train") is None else f"trained {_describe_tuning(tuning)}"
+        run_name, level_name = _plain(run.recipe["name"]), _plain(run.level["name"])
         lines.append(
-            f"{number}. Run {_plain(run.recipe['name'])}, {stage}: level {_plain(run.level['name'])}, {trained}"
-            f", above it {uppers}; seed {run.recipe.get('seed')}."
+            f"{number}. Run {run_name}, {stage}: level {level_name}, {trained}, above it {uppers}; "
+            f"seed {_plain(run.recipe.get('seed'))}."
         )
     versions = runs[0].manifest.get("versions")
     if isinstance(versions, Mapping):
@@ -155,8 +156,9 @@ def _render_making(runs: Sequence[Run]) -> str:
 
 
 def _describe_level(level: Mapping[str, Any]) -> str:
+    names = [Path(str(level[key])).name for key in ("model", "adapter") if level.get(key)]
     held = "" if level.get("quantization", "none") == "none" else f" in {level['quantization']}"
-    return f"{_plain(level['name'])} ({_plain(Path(str(level['model'])).name)}{held})"
+    return f"{_plain(level['name'])} ({_plain(' with '.join(names) + held)})"
 
 
 def _describe_tuning(tuning: Any) -> str:

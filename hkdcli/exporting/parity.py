@@ -136,7 +136,7 @@ def compare_answers(scorer: Scorer, asked: Sequence[Asked], tolerance: Tolerance
         difference = np.abs(found - record.log_probs)
         largest = max(largest, float(difference.max()))
         allowed = tolerance.absolute + tolerance.relative * np.abs(record.log_probs)
-        beyond += bool((difference > allowed).any())
+        beyond += not (difference <= allowed).all()  # NaN is beyond
         if _predict(record.example, found) != _predict(record.example, record.log_probs):
             changed.append(record.example.id)
     if changed or beyond:

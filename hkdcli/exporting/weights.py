@@ -68,35 +68,38 @@ def merge_checked(model: nn.Module, dtype: torch.dtype) -> Any:
         A plain model.
 
     Raises:
-        GateError: the adapter has an update, and no weight is another than it was before.
+        GateError: its low-rank factors, or its trained copies of modules, differ from the base, and no weight
+            of theirs is another than before.
     """
-    before = {name: _hash(weight, dtype) for name, weight in _list_updated(model)}
+    before = [(kind, name, _hash(weight, dtype)) for kind, name, weight in _list_updated(model)]
     merged = merge_adapter(model).to(dtype)
-    if before and all(_hash(merged.get_parameter(name), dtype) == was for name, was in before.items()):
+    arrived = {kind for kind, name, was in before if _hash(merged.get_parameter(name), dtype) != was}
+    for kind in sorted({kind for kind, _, _ in before} - arrived):
         raise GateError(
-            f"merging changed nothing: the {len(before)} weights that the adapter updates are as they were. "
-            "Nothing was exported",
+            f"merging changed nothing: every weight that the {kind} updates is as it was before. Nothing was "
+            "exported",
             hint=_LOST_HINT.format(str(dtype).removeprefix("torch.")),
         )
     return merged
 
 
-def write_adapter(folder: Path, adapter: Path, base: str) -> None:
-    """Copy an adapter; what names its base then names `base`.
+def write_adapter(folder: Path, adapter: Path, base: str, **held: str) -> None:
+    """Copy an adapter; what names its base then names `base`, and says how it is held.
 
     Args:
         folder: where to write.
         adapter: its folder.
         base: name of the base.
+        **held: `quantization` and `quantized_parts` of the base, for base.json.
     """
     shutil.copyfile(adapter / "adapter_model.safetensors", folder / "adapter_model.safetensors")
     _copy_json(adapter / "adapter_config.json", folder, base_model_name_or_path=base)
     if (adapter / "base.json").is_file():
-        _copy_json(adapter / "base.json", folder, source=base)
+        _copy_json(adapter / "base.json", folder, source=base, **held)
 
 
 def name_base(parts: ModelParts) -> str:
-    """The base of an adapter, so that it is found from any folder of this machine: a local one by its path."""
+    """The base of an adapter, to be found from any folder of this machine: a local one by its whole path."""
     name = parts.source
     beside = () if parts.adapter is None else (parts.adapter / name,)
     is_local = not name.startswith(SCENES) and any(place.is_dir() for place in (Path(name), *beside))
@@ -119,20 +122,20 @@ def copy_processor(source: Path, folder: Path) -> None:
             shutil.copyfile(path, target)
 
 
-def _list_updated(wrapped: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Name in the plain model, and the weight before merging, of all that the adapter really changes."""
+def _list_updated(wrapped: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
+    """What updates it, name in the plain model, and weight before merging, of all that really changes."""
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import ModulesToSaveWrapper
 
     for full_name, module in families.unwrap(wrapped).named_modules():
         if isinstance(module, BaseTunerLayer) and hasattr(module, "get_delta_weight"):
             if any(module.get_delta_weight(name).any() for name in module.active_adapters):
-                yield f"{full_name}.weight", module.get_base_layer().weight
+                yield "adapter", f"{full_name}.weight", module.get_base_layer().weight
         elif isinstance(module, ModulesToSaveWrapper):
             copies = dict(module.modules_to_save[module.active_adapters[0]].named_parameters())
             for name, weight in module.original_module.named_parameters():
                 if not torch.equal(weight, copies[name]):
-                    yield f"{full_name}.{name}", weight
+                    yield "trained connector", f"{full_name}.{name}", weight
 
 
 def _hash(weight: Tensor, dtype: torch.dtype) -> str:
