@@ -116,15 +116,16 @@ def export_model(
     Returns:
         What was written.
     """
-    reporter = reporter or SilentReporter()
+    reporter, out = reporter or SilentReporter(), out.absolute()
     source = find_model(model, level)
     plan = _plan(source, base, adapter=adapter, dtype=dtype, check=check, reporter=reporter)
     places = [place for place in (plan.parts.folder, plan.parts.adapter, Path(model)) if place is not None]
-    check_place(out, places, card=model_card.FILE_NAME, overwrite=overwrite)
     with hold_place(out):
+        check_place(out, places, card=model_card.FILE_NAME, overwrite=overwrite)
         origin = read_origin(model, level, base)
-        records = data or open_own_records(origin.runs[0] if origin.runs else None, check, reporter)
-        asked = _ask(plan, records, check)
+        if data is None:
+            data = open_own_records(origin.runs[0] if origin.runs else None, check, reporter)
+        asked = _ask(plan, data, check)
         summaries: list[ExportSummary] = []
         publish_export(out, lambda folder: summaries.append(_write(folder, out, plan, asked, origin)))
     return summaries[0]

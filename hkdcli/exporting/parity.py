@@ -92,18 +92,20 @@ def ask_source(
     asked: list[Asked] = []
     skipped: list[BadRow] = []
     reporter.start("ask the source", min(count, len(dataset.examples)))
-    for example in dataset.examples:
-        if len(asked) == count:
-            break
-        try:
-            image = dataset.images.load(example.image)
-            asked.append(Asked(example, image, _score(scorer, example, image)))
-        except ImageError as error:
-            skipped.append(error.row)
-        except DataError as error:
-            skipped += error.rows or [BadRow("record.refused", example.id, dataset.name, str(error))]
-        reporter.advance(len(asked))
-    reporter.finish()
+    try:
+        for example in dataset.examples:
+            if len(asked) == count:
+                break
+            try:
+                image = dataset.images.load(example.image)
+                asked.append(Asked(example, image, _score(scorer, example, image)))
+            except ImageError as error:
+                skipped.append(error.row)
+            except DataError as error:
+                skipped += error.rows or [BadRow("record.refused", example.id, dataset.name, str(error))]
+            reporter.advance(len(asked))
+    finally:
+        reporter.finish()  # after an interrupt too: a bar leaves the terminal as it was
     if not asked:
         raise DataError(
             f"{dataset.name}: none of its {len(dataset.examples)} records can be asked, so the exported "

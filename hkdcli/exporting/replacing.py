@@ -44,7 +44,12 @@ def hold_place(out: Path) -> Iterator[None]:
 
     Yields:
         None: While it is held.
+
+    Raises:
+        UsageError: it can be no folder, as the root of all.
     """
+    if not out.name or out.name == "..":
+        raise UsageError(f"{out}: is no place for a folder", hint="Give another --out.")
     with disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     with hold_lock(out.with_name(f".{out.name}.lock")):

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_exports import SCENES, Heard, list_names, read_bytes, write_run
+from tiny_exports import SCENES, Heard, list_names, read_bytes, save_tuned, write_run
+from tiny_families import FAMILIES
 from tiny_records import DrawnImages, make_factuality, make_hallucination
 
 from hkdcli.checkpoints import is_complete
@@ -68,6 +69,14 @@ def test_a_student_trained_in_full_is_exported_bit_for_bit(tiny_qwen, out):
     assert all(torch.equal(found[name], expected[name]) for name in found)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_every_family_is_merged_and_exported(name, tmp_path, out):
+    tuned = save_tuned(FAMILIES[name](tmp_path / "base"), tmp_path / "tuned")
+    summary = export_model(str(tuned), out=out, data=RECORDS)
+    assert summary.kind == "merged" and summary.parity.records == 3
+
+
 @pytest.mark.parametrize("model", ["scenes:small", "folder"])
 def test_a_model_that_no_run_made_is_exported_too(model, tiny_llava, out):
     summary = export_model(model if model != "folder" else str(tiny_llava), out=out, check=2)
@@ -89,6 +98,9 @@ def test_two_exports_are_equal_to_the_byte(tuned_run, out, adapter):
     for folder in folders:
         export_model(str(tuned_run), out=folder, adapter=adapter, data=RECORDS)
     assert read_bytes(folders[0]) == read_bytes(folders[1])
+    place = str(tuned_run.parent.parent).encode()  # of this machine; only an adapter has to name its base
+    named = {name for name, content in read_bytes(out).items() if place in content}
+    assert named == ({"adapter_config.json", "base.json"} if adapter else set())
 
 
 def test_overwrite_replaces_an_export_and_nothing_else_does(tuned_run, tiny_llava, out):

@@ -119,6 +119,12 @@ def test_a_kill_between_the_two_renames_loses_neither_folder(tmp_path, monkeypat
     assert (out / "README.md").read_text() == "newer" and list_names(tmp_path) == ["out"]
 
 
+@pytest.mark.parametrize("place", ["/", "/x/.."])
+def test_a_place_without_a_name_is_refused(place):
+    with pytest.raises(UsageError, match="no place for a folder"), hold_place(Path(place)):
+        pass
+
+
 def test_two_exports_to_one_place_do_not_meet(tmp_path):
     out = tmp_path / "new" / "out"
     with hold_place(out), pytest.raises(UsageError, match="in use by"), hold_place(out):
