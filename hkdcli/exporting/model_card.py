@@ -143,6 +143,8 @@ def _render_making(runs: Sequence[Run]) -> str:
         uppers = ", ".join(map(_describe_level, run.uppers)) or "labels alone"
         tuning = run.level.get("tuning")
         trained = "as it came" if run.level.get("train") is None else f"trained {_describe_tuning(tuning)}"
+        if run.level.get("quantization", "none") != "none":
+            trained += f" on weights in {_plain(run.level['quantization'])}"
         run_name, level_name = _plain(run.recipe["name"]), _plain(run.level["name"])
         lines.append(
             f"{number}. Run {run_name}, {stage}: level {level_name}, {trained}, above it {uppers}; "

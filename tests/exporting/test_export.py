@@ -16,9 +16,12 @@ from tiny_records import DrawnImages, make_factuality, make_hallucination
 from hkdcli.checkpoints import is_complete
 from hkdcli.data.datasets import Dataset
 from hkdcli.errors import UsageError
+from hkdcli.exporting import export
 from hkdcli.exporting.export import export_model
+from hkdcli.exporting.parity import TOLERANCES
 from hkdcli.models.fingerprints import compute_weights_hash
 from hkdcli.models.loading import load_model
+from hkdcli.runtime import Runtime
 
 RECORDS = Dataset("mine", (make_hallucination(), make_factuality(), make_factuality("f2")), DrawnImages())
 PROCESSOR = {"chat_template.jinja", "processor_config.json", "tokenizer.json", "tokenizer_config.json"}
@@ -124,3 +127,13 @@ def test_without_data_a_run_is_checked_on_its_own_test_split(tiny_llava, out):
     summary = export_model(str(moved), out=out, check=1, overwrite=True, reporter=heard)
     assert summary.parity.data == "scenes:test"
     assert any("test split cannot be opened" in note for note in heard.notes)
+
+
+@pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
+def test_where_models_run_in_bfloat16_the_check_allows_for_it(tuned_run, out, monkeypatch, dtype):
+    runtime = Runtime(torch.device("cpu"), torch.bfloat16)
+    monkeypatch.setattr(export, "choose_runtime", lambda: runtime)
+    summary = export_model(str(tuned_run), out=out, data=RECORDS, dtype=dtype)
+    assert summary.parity.tolerance == TOLERANCES["bfloat16"]
+    assert summary.parity.largest_difference > 0
+    assert summary.weights_hash == compute_weights_hash(load_model(out, dtype=torch.bfloat16).model)

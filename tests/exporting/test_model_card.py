@@ -66,6 +66,11 @@ def test_the_card_has_the_figures_of_the_run(base, tmp_path):
     assert str(tmp_path) not in card and "/secret/place" not in card
 
 
+def test_a_quantized_level_says_so(base, tmp_path):
+    run = write_run(tmp_path / "run", str(base), quantization="nf4")
+    assert "LoRA of rank 4 on weights in nf4" in render_card(read_origin(str(run), None, None), MERGED)
+
+
 def test_the_hub_reads_the_front_matter(base, tmp_path):
     card = render_card(read_origin(str(write_run(tmp_path / "run", str(base))), None, None), MERGED)
     data = ModelCard(card).data
