@@ -37,6 +37,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
     app.command("infer", rich_help_panel="Distil", epilog=render_examples("infer"))(infer)
     app.command("evaluate", rich_help_panel="Distil", epilog=render_examples("evaluate"))(evaluate)
+    app.command("export", rich_help_panel="Use", epilog=render_examples("export"))(export)
     app.command("merge-shards", rich_help_panel="Use", epilog=render_examples("merge-shards"))(merge_shards)
 
 
@@ -299,6 +300,46 @@ def evaluate(
     console = Console(as_json=as_json)
     source = DataOptions(data, on_bad="error", encoding=encoding, strict=strict)
     end(console, engine.evaluate(predictions, source, out=out, reporter=console))
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A run folder, model folder, hub id or scenes:NAME.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    level: Annotated[
+        str | None, typer.Option(help="Level of the run to export.", show_default="the base")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Where an adapter's base model is.", show_default="as the adapter says")
+    ] = None,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Keep the adapter apart instead of merging it.")
+    ] = False,
+    dtype: Annotated[
+        Literal["auto", "float32", "float16", "bfloat16"],
+        typer.Option(help="Number type of the weights; auto: as the base is stored."),
+    ] = "auto",
+    data: Annotated[
+        str | None,
+        typer.Option(help="Records to check the export on.", show_default="the run's own, or drawn scenes"),
+    ] = None,
+    images: Images = None,
+    encoding: Encoding = "utf-8",
+    allow_outside_root: Annotated[
+        bool, typer.Option("--allow-outside-root", help="Let image names lead out of their folder.")
+    ] = False,
+    check: Annotated[int, typer.Option(min=1, help="How many records to check it on.")] = 16,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write a model as one folder that plain transformers loads, with its card, if it answers alike there."""
+    console = Console(as_json=as_json)
+    source = (
+        DataOptions(data, images, encoding=encoding, allow_outside_root=allow_outside_root) if data else None
+    )
+    options = engine.ExportOptions(level, base, adapter, dtype, check)
+    end(console, engine.export(model, options, out=out, data=source, overwrite=overwrite, reporter=console))
 
 
 def merge_shards(

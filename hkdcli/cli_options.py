@@ -41,6 +41,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "hkd evaluate predictions.jsonl scenes:test",
         "hkd evaluate predictions.jsonl records.json --out metrics.json --json",
     ),
+    "export": (
+        "hkd export runs/quickstart --out exported",
+        "hkd export runs/quickstart --out exported --data records.json --check 100 --overwrite",
+    ),
     "merge-shards": (
         "hkd infer runs/quickstart records.json --shard 1/2 --out p1.jsonl",
         "hkd infer runs/quickstart records.json --shard 2/2 --out p2.jsonl",

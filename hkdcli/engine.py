@@ -7,7 +7,9 @@ never wait for torch. The `Recipe` stops here: everything below takes plain valu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from hkdcli.errors import UsageError
 from hkdcli.inferring import InferOptions
@@ -24,9 +26,20 @@ from hkdcli.predicting import (
 )
 from hkdcli.reporter import Reporter, SilentReporter
 from hkdcli.stages import describe_run, open_shared_stage, open_stage, plan
-from hkdcli.tables import tabulate_metrics
+from hkdcli.tables import tabulate, tabulate_metrics
 
 SILENT = SilentReporter()
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What is exported: see `exporting.export.export_model`."""
+
+    level: str | None = None
+    base: str | None = None
+    adapter: bool = False
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    check: int = 16
 
 
 def distill_online(
@@ -274,6 +287,45 @@ def merge_shards(
         Counts of what was written.
     """
     return merge_files(shards, data, output, reporter)
+
+
+def export(
+    model: str,
+    options: ExportOptions,
+    *,
+    out: Path,
+    data: DataOptions | None = None,
+    overwrite: bool = False,
+    reporter: Reporter = SILENT,
+) -> Outcome:
+    """Write a model as one folder that plain transformers loads, after seeing that it answers there as here.
+
+    Args:
+        model: A run folder, model folder, hub id or scenes:NAME.
+        options: What is exported, and how it is checked.
+        out: The folder to write.
+        data: Records for the check; null takes the run's own, or drawn scenes.
+        overwrite: Replace an earlier export.
+        reporter: Told about progress.
+
+    Returns:
+        What was written, and how far the exported model is from its source.
+    """
+    from hkdcli.exporting.export import export_model
+
+    summary = export_model(
+        model,
+        out=out,
+        level=options.level,
+        base=options.base,
+        adapter=options.adapter,
+        dtype=options.dtype,
+        data=open_data(data, reporter) if data else None,
+        check=options.check,
+        overwrite=overwrite,
+        reporter=reporter,
+    ).to_json()
+    return Outcome(summary, tables=[tabulate(str(out), summary)])
 
 
 def evaluate(

@@ -150,7 +150,7 @@ def find_model(model: str, level: str | None, *, seen: frozenset[Path] = frozens
     if not (folder / "manifest.json").is_file():
         if level is not None:
             raise UsageError(f"{model}: is no run folder, so it has no level {level}")
-        return ModelSource(model)
+        return ModelSource(model, **_read_held(folder))
     try:
         pyramid = json.loads((folder / "manifest.json").read_bytes())["recipe"]["pyramid"]
         names = [entry["name"] for entry in pyramid]
@@ -169,6 +169,16 @@ def find_model(model: str, level: str | None, *, seen: frozenset[Path] = frozens
     place = len(names) - 1 if level is None else names.index(level)
     is_base = place == len(names) - 1
     return _find_level(folder, place, pyramid[place], is_base=is_base, seen=seen | {folder.resolve()})
+
+
+def _read_held(folder: Path) -> dict[str, Any]:
+    """How an exported adapter wants its base to be held; nothing where the folder is something else."""
+    try:
+        said = json.loads((folder / "base.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    known = {"quantization": ("none", "int8", "nf4"), "quantized_parts": ("language", "all")}
+    return {name: said[name] for name, values in known.items() if said.get(name) in values}
 
 
 def open_pyramid(recipe: R) -> R:
