@@ -201,6 +201,8 @@ def _build_rule(task: Task, fit: Fit | None, options: InferOptions) -> Rule:
 
     fitted = fit.tasks.get(task) if fit else None
     decoding = options.decoding or (fitted.decoding if fitted else "map")
+    if decoding == "threshold" and task == "factuality":
+        decoding = "map"  # a threshold chooses sets; of single answers it leaves the most probable one
     if decoding == "threshold" and (fitted is None or fitted.threshold is None):
         raise UsageError(
             f"--decode threshold: no threshold was fitted for {task}",
