@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hkdcli.errors import ModelError, UsageError
+from hkdcli.errors import GateError, ModelError, UsageError
 from hkdcli.opening import ModelSource, find_model
 from hkdcli.reporter import Reporter
 from hkdcli.scorers import EngineName, open_scorer
@@ -227,4 +227,8 @@ def _build_rule(task: Task, fit: Fit | None, options: InferOptions) -> Rule:
         )
     from hkdcli.inference.abstention import choose_abstention
 
-    return replace(rule, abstain_below=choose_abstention(fitted, options.target_precision).threshold)
+    try:
+        chosen = choose_abstention(fitted, options.target_precision)
+    except GateError as error:
+        raise GateError(f"{task}: {error.message}", hint=error.hint) from error
+    return replace(rule, abstain_below=chosen.threshold)

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from hkdcli import engine
+from hkdcli.__main__ import main
 from hkdcli.errors import MachineLimitError, UsageError
 from hkdcli.launch import launch
+from hkdcli.outcome import Outcome
 
 BY_RANK = "import os, sys; rank = int(os.environ['RANK']); "
 
@@ -40,6 +43,20 @@ def test_more_processes_than_cores_are_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     with pytest.raises(UsageError, match="--nproc 3 is more than this machine has cores"):
         launch(["none"], 3)
+
+
+def test_processes_are_told_what_the_command_was_less_what_it_does_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One of them calibrates, once; each gets the records as they were named."""
+    done: list[object] = []
+    monkeypatch.setattr(engine, "calibrate", lambda model, data, *_: done.append(data.source) or Outcome({}))
+    monkeypatch.setattr(
+        engine, "infer_in_processes", lambda words, count, *_: done.extend([count, words]) or Outcome({})
+    )
+    words = ["infer", "m", "d", "--out", str(tmp_path / "p"), "--calibrate", "dev", "--nproc", "2", "--shift"]
+    assert main([*words, "--limit", "9", "--overwrite", "--json"]) == 0
+    assert done == ["dev", 2, ["--out", str(tmp_path / "p"), "--limit", "9", "--shift", "--", "m", "d"]]
 
 
 def test_none_is_left_when_the_launcher_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

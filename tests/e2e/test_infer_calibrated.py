@@ -146,7 +146,8 @@ def test_a_threshold_is_for_sets_and_leaves_single_answers_alone(run: Path) -> N
 
 def test_too_few_records_promise_nothing_and_the_number_that_is_needed_is_named(run: Path) -> None:
     said = refuse(run, "--target-precision", "0.9", code=6)
-    assert "20 labelled records are too few" in said and "it takes at least 57" in said
+    assert ": 20 labelled records are too few" in said and "it takes at least 57" in said
+    assert said.splitlines()[-2].split(":")[0] in ("hallucination", "factuality")
     assert "are not calibrated" in refuse(run, "--target-precision", "0.9", "--shift", code=2)
     for target in ("0", "1", "1.5"):
         assert "between 0 and 1" in refuse(run, "--target-precision", target, code=2)
@@ -176,6 +177,14 @@ def test_a_prior_is_divided_out_in_one_pass_once_it_was_estimated(run: Path) -> 
     rows, said = infer(run, "--debias", "prior")
     assert "calibrated: " in said and all(row["shifts"] == 1 and row["flip_rate"] == 0 for row in rows)
     assert [row["posterior"] for row in rows] != [row["posterior"] for row in infer(run)[0]]
+
+
+def test_a_number_of_choices_that_no_prior_is_known_for_costs_its_records_alone(run: Path) -> None:
+    """In so few records of DEV one has five choices, and is in the half that nothing is fitted on."""
+    said = call_hkd("infer", run, *DEV, "--limit", "40", "--debias", "prior")
+    assert "labelled records are left out of the fit" in said.err and "choices.no_prior" in said.err
+    rows, _ = infer(run, "--debias", "prior")
+    assert {row["status"] for row in rows} == {"ok"}
 
 
 def test_records_without_answers_serve_a_prior_and_nothing_else(
