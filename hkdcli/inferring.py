@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hkdcli.errors import ModelError, UsageError
+from hkdcli.errors import GateError, ModelError, UsageError
 from hkdcli.opening import ModelSource, find_model
 from hkdcli.reporter import Reporter
 from hkdcli.scorers import EngineName, open_scorer
@@ -201,6 +201,8 @@ def _build_rule(task: Task, fit: Fit | None, options: InferOptions) -> Rule:
 
     fitted = fit.tasks.get(task) if fit else None
     decoding = options.decoding or (fitted.decoding if fitted else "map")
+    if decoding == "threshold" and task == "factuality":
+        decoding = "map"  # a threshold chooses sets; of single answers it leaves the most probable one
     if decoding == "threshold" and (fitted is None or fitted.threshold is None):
         raise UsageError(
             f"--decode threshold: no threshold was fitted for {task}",
@@ -225,4 +227,8 @@ def _build_rule(task: Task, fit: Fit | None, options: InferOptions) -> Rule:
         )
     from hkdcli.inference.abstention import choose_abstention
 
-    return replace(rule, abstain_below=choose_abstention(fitted, options.target_precision).threshold)
+    try:
+        chosen = choose_abstention(fitted, options.target_precision)
+    except GateError as error:
+        raise GateError(f"{task}: {error.message}", hint=error.hint) from error
+    return replace(rule, abstain_below=chosen.threshold)

@@ -48,14 +48,13 @@ def answer_stream(
     total = failed = 0
     for batch in batches:
         total += len(batch)
-        usable = [record for record in batch if isinstance(record, Example) and record.id not in seen]
-        said = dict(
-            zip(
-                (example.id for example in usable),
-                judge_batch(judge, load_batch(judge, images, usable), size.shrink),
-                strict=True,
-            )
-        )
+        usable: dict[str, Example] = {}  # by id: one that comes twice in a batch is asked about once
+        for record in batch:
+            if isinstance(record, Example) and record.id not in seen:
+                usable.setdefault(record.id, record)
+        loaded = load_batch(judge, images, list(usable.values()))
+        said = dict(zip(usable, judge_batch(judge, loaded, size.shrink), strict=True))
+        size.take_note(len(usable), used_share=1)
         for record in batch:
             if not record.id or record.id in seen:
                 failed += 1
