@@ -152,7 +152,8 @@ def check_calibrated_options(options: InferOptions) -> None:
     Raises:
         UsageError: Two of them exclude each other.
     """
-    if options.debias == "prior" and (options.shifts != 1 or options.shift_what != "both"):
+    moved = options.shifts != 1 or options.shift_what != "both" or not options.move_none
+    if options.debias == "prior" and moved:
         raise UsageError(
             "--debias prior and shifts exclude each other",
             hint="It takes the place of --shift, for one pass.",

@@ -51,10 +51,13 @@ class BatchSize:
         self._strikes = 0
 
     def take_note(self, records: int, used_share: float) -> None:
-        """A batch of so many records went well, with at most this share of the memory in use."""
-        self._strikes = 0
+        """A batch of so many records is through, with at most this share of the memory in use."""
         if self.grows and records >= self.size and used_share < SPARE_SHARE:
             self.size = min(2 * self.size, self.largest)
+
+    def forgive(self) -> None:
+        """Some records fitted, so that those before them were too large, and not the memory gone."""
+        self._strikes = 0
 
     def shrink(self, records: int) -> None:
         """Memory ran out with so many records at once; from now on fewer are asked, and never more again.

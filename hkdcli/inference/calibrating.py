@@ -10,7 +10,7 @@ from hkdcli.data.examples import Example
 from hkdcli.data.records import Task
 from hkdcli.errors import BadRow, DataError
 from hkdcli.inference.asking import Asking, Judge
-from hkdcli.inference.calibration import Labelled, fit_task, split_ids
+from hkdcli.inference.calibration import MIN_RECORDS, Labelled, fit_task, split_ids
 from hkdcli.inference.calibration_file import AskedHow, Fit
 from hkdcli.inference.decode import Array, Decoding, Posterior, build_posterior
 from hkdcli.inference.judging import Answered
@@ -51,7 +51,7 @@ def fit_judge(
         The fit, of every task that has enough records.
 
     Raises:
-        DataError: no record has an answer, and no letter prior was asked for.
+        DataError: no record has an answer, or no task enough of them, and no letter prior was asked for.
     """
     needs_prior = asking.debias == "prior"
     if not needs_prior and all(example.answer is None for example in dataset.examples):
@@ -66,10 +66,17 @@ def fit_judge(
         _, test_ids = split_ids(example.id for example, _ in own if example.answer)
         prior = _estimate_prior([each for each in own if each[0].id not in test_ids]) if needs_prior else None
         labelled = _label_all(own, prior, reporter)
-        if labelled or prior is None:
-            tasks[task] = fit_task(task, labelled, decoding=None if task == "factuality" else decoding)
         if prior is not None:
             priors[task] = {count: tuple(map(float, logs)) for count, logs in prior.items()}
+        if len(labelled) >= MIN_RECORDS:
+            tasks[task] = fit_task(task, labelled, decoding=None if task == "factuality" else decoding)
+        elif labelled:
+            reporter.warn(f"{task}: {len(labelled)} labelled records are too few; it stays uncalibrated")
+    if not tasks and not priors:
+        raise DataError(
+            f"{dataset.name}: no task has {MIN_RECORDS} labelled records to calibrate on",
+            hint="give more with a gold answer; some hundred make it reliable",
+        )
     return Fit(
         asking=AskedHow(**asdict(asking)),
         tasks=tasks,

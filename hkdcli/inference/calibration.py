@@ -17,6 +17,7 @@ import numpy as np
 
 from hkdcli.data.records import Task
 from hkdcli.errors import DataError
+from hkdcli.evaluation.calibration import compute_calibration_error
 from hkdcli.inference.decode import (
     Answer,
     Array,
@@ -32,7 +33,6 @@ from hkdcli.inference.task_fit import (
     MIN_TEMPERATURE,
     Half,
     TaskFit,
-    compute_ece,
     round_confidence,
 )
 
@@ -87,8 +87,8 @@ def fit_task(task: Task, items: Sequence[Labelled], *, decoding: Decoding | None
         threshold=threshold,
         nll_before=_compute_item_nll(test, 1.0),
         nll_after=_compute_item_nll(test, temperature),
-        ece_before=compute_ece(judge(test, 1.0, plain)),
-        ece_after=compute_ece(test_half),
+        ece_before=_compute_ece(judge(test, 1.0, plain)),
+        ece_after=_compute_ece(test_half),
         fit_half=judge(fit, temperature, chosen, threshold),
         test_half=test_half,
     )
@@ -216,6 +216,11 @@ def _fit_items(items: Sequence[Labelled]) -> float:
     return fit_threshold(
         [item.posterior for item in items], [item.gold for item in items], [item.none_id for item in items]
     )
+
+
+def _compute_ece(half: Half) -> float:
+    """The calibration error of `hkd evaluate`; a half is never empty."""
+    return compute_calibration_error(np.array(half.confidence), np.array(half.correct, dtype=np.bool_)) or 0.0
 
 
 def _temper_all(items: Sequence[Labelled], temperature: float) -> list[Labelled]:

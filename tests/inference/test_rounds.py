@@ -206,3 +206,28 @@ def test_d16_d17_d20_d21_d22_hostile_texts_get_a_row_each_and_spoil_no_other(tin
     assert rows[3]["extra"] == hostile[3].extra
     assert rows[4]["prediction"] == alone[0]["prediction"]
     (tmp_path / "b").read_bytes().decode("ascii")
+
+
+def refuse(ids, monkeypatch):
+    score = Scorer.score_prepared
+
+    def limited(self, prepared):
+        if any(example.id in ids for example in prepared.examples):
+            raise MachineLimitError("no memory")
+        return score(self, prepared)
+
+    monkeypatch.setattr(Scorer, "score_prepared", limited)
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_many_records_that_never_fit_fail_alone_while_others_fit(scorer, tmp_path, monkeypatch, batch_size):
+    refuse(bad := {"r0", "r4", "r3", "r7"}, monkeypatch)  # never three in a row, in any order of lengths
+    rows = answer(make_dataset(9), scorer, tmp_path / "p", batch_size=batch_size)
+    assert {row["id"] for row in rows if row["status"] == "error"} == bad
+
+
+def test_one_by_one_a_run_ends_where_nothing_fits_too(scorer, tmp_path, monkeypatch):
+    refuse_more_than(0, monkeypatch)
+    with pytest.raises(MachineLimitError, match="in a row"):
+        answer(make_dataset(6), scorer, tmp_path / "p", batch_size=1)
+    assert len(read_rows(tmp_path / "p")) == 2
