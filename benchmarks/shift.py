@@ -12,8 +12,8 @@
     four-images     reuse, the same 4 records with an image each
 
 on LLaVAs of random weights that see an image as 64, 256 and 1,024 tokens, with records of both tasks in turn
-and four choices each. A contender's seconds cover all that it does from loaded pictures to numbers. All run in
-one process of one thread, each once in a round; ratios are taken within a round. `whole` runs once, on a few
+and four choices each. Seconds cover all that a contender does from loaded pictures to numbers. All run in one
+process of one thread, each once in a round; ratios are taken within a round. `whole` runs once, on a few
 records of the batch, and the run fails unless `reuse` gave the same numbers for them. `batch_sizes`: records
 per second of scenes:small at several batch sizes.
 
