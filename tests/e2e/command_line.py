@@ -14,6 +14,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from hkdcli.__main__ import main
 
@@ -42,10 +43,17 @@ class Said:
         return json.loads(self.out)
 
 
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    """What `ENVIRONMENT` is to other processes, for this one: the CPU, whatever the machine has."""
+    with patch("torch.cuda.is_available", return_value=False):
+        yield
+
+
 def call_hkd(*arguments: str | Path, code: int = 0) -> Said:
     """`hkd ARGUMENTS` in this process, which is quicker: no start of Python, no import of torch."""
     out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
+    with on_cpu(), redirect_stdout(out), redirect_stderr(err):
         ended = main(list(map(str, arguments)))
     said = Said(out.getvalue(), err.getvalue())
     assert ended == code, f"exit {ended}, not {code}\n{said.out}\n{said.err}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from command_line import ENVIRONMENT, call_hkd, read_rows
+from command_line import ENVIRONMENT, call_hkd, on_cpu, read_rows
 
 from hkdcli.__main__ import main
 from hkdcli.inference import predict, row_files
@@ -47,7 +47,8 @@ def run_and_die(out: Path, prepare: Callable[[pytest.MonkeyPatch], None], *optio
         os.dup2(null, 1)
         os.dup2(null, 2)
         prepare(pytest.MonkeyPatch())
-        os._exit(main(infer(out, *options)))
+        with on_cpu():
+            os._exit(main(infer(out, *options)))
     _, status = os.waitpid(pid, 0)
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, status
 
