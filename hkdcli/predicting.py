@@ -173,7 +173,7 @@ def calibrate_model(model: str, data: DataOptions, options: InferOptions, report
     """
     path, fit = calibrate(model, open_data(data, reporter), options, reporter)
     reporter.note(f"calibration: {path}")
-    return Outcome({"calibration": str(path), "fit": fit.model_dump(mode="json")}, tables=[tabulate_fit(fit)])
+    return Outcome({"calibration": str(path), "fit": fit.model_dump(mode="json")}, tables=tabulate_fit(fit))
 
 
 def _take_part(output: Output, rank: int, count: int) -> Output:

@@ -34,18 +34,19 @@ def tabulate_metrics(metrics: Metrics) -> list[Table]:
     ]
 
 
-def tabulate_fit(fit: Fit) -> Table:
-    """What was fitted for each task, one column a task."""
+def tabulate_fit(fit: Fit) -> list[Table]:
+    """What was fitted for each task, one column a task; and the letter priors, one row each."""
     names = ("decoding", "temperature", "threshold", "nll_before", "nll_after", "ece_before", "ece_after")
     rows = [[name, *(_render(getattr(task, name)) for task in fit.tasks.values())] for name in names]
     for half in ("fit_half", "test_half"):
         rows.append([half, *(str(len(getattr(task, half).correct)) for task in fit.tasks.values())])
-    rows += [
-        [f"letter prior, {count} choices", " ".join(f"{log:+.2f}" for log in logs), task]
+    priors = [
+        [task, str(count), " ".join(f"{log:+.2f}" for log in logs)]
         for task, found in fit.letter_prior.items()
         for count, logs in found.items()
     ]
-    return Table("Calibration", ("figure", *fit.tasks), rows)
+    tables = [Table("Calibration", ("figure", *fit.tasks), rows)] if fit.tasks else []
+    return tables + ([Table("Letter priors", ("task", "choices", "log prior"), priors)] if priors else [])
 
 
 def tabulate_levels(scores: Sequence[Mapping[str, Any]]) -> Table:

@@ -70,6 +70,8 @@ def fit_judge(
             for example, answered in own
             if example.answer and (prior is None or len(example.choices) in prior)
         ]
+        if lost := sum(example.answer is not None for example, _ in own) - len(labelled):
+            reporter.warn(f"{task}: {lost} records have a number of choices without a prior; left out")
         if prior is not None:
             priors[task] = {count: tuple(map(float, logs)) for count, logs in prior.items()}
         if len(labelled) >= MIN_RECORDS:
