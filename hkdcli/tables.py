@@ -35,7 +35,7 @@ def tabulate_metrics(metrics: Metrics) -> list[Table]:
 
 
 def tabulate_fit(fit: Fit) -> list[Table]:
-    """What was fitted for each task, one column a task; and the letter priors, one row each."""
+    """What was fitted for each task, one column a task; and letter priors, one row for each."""
     names = ("decoding", "temperature", "threshold", "nll_before", "nll_after", "ece_before", "ece_after")
     rows = [[name, *(_render(getattr(task, name)) for task in fit.tasks.values())] for name in names]
     for half in ("fit_half", "test_half"):
@@ -46,7 +46,7 @@ def tabulate_fit(fit: Fit) -> list[Table]:
         for count, logs in found.items()
     ]
     tables = [Table("Calibration", ("figure", *fit.tasks), rows)] if fit.tasks else []
-    return tables + ([Table("Letter priors", ("task", "choices", "log prior"), priors)] if priors else [])
+    return tables + ([Table("Letter prior", ("task", "choices", "log prior"), priors)] if priors else [])
 
 
 def tabulate_levels(scores: Sequence[Mapping[str, Any]]) -> Table:

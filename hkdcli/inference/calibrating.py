@@ -65,13 +65,7 @@ def fit_judge(
         # What is counted on the test half must have had no part in anything that is fitted.
         _, test_ids = split_ids(example.id for example, _ in own if example.answer)
         prior = _estimate_prior([each for each in own if each[0].id not in test_ids]) if needs_prior else None
-        labelled = [
-            _label(example, answered, prior)
-            for example, answered in own
-            if example.answer and (prior is None or len(example.choices) in prior)
-        ]
-        if lost := sum(example.answer is not None for example, _ in own) - len(labelled):
-            reporter.warn(f"{task}: {lost} records have a number of choices without a prior; left out")
+        labelled = _label_all(own, prior, reporter)
         if prior is not None:
             priors[task] = {count: tuple(map(float, logs)) for count, logs in prior.items()}
         if len(labelled) >= MIN_RECORDS:
@@ -118,6 +112,20 @@ def _estimate_prior(said: Said) -> dict[int, Array]:
         CycledRecord(answered.combined.posterior.answers, answered.log_probs, answered.shown)
         for _, answered in said
     )
+
+
+def _label_all(said: Said, prior: Mapping[int, Array] | None, reporter: Reporter) -> list[Labelled]:
+    """The records that have an answer, less those whose number of choices the prior does not know."""
+    labelled: list[Labelled] = []
+    bad: list[BadRow] = []
+    for example, answered in said:
+        try:
+            labelled += [_label(example, answered, prior)] if example.answer else []
+        except DataError as error:
+            bad += error.rows
+    if bad:
+        reporter.warn(f"{len(bad)} labelled records are left out of the fit (first: {bad[0]})")
+    return labelled
 
 
 def _label(example: Example, answered: Answered, prior: Mapping[int, Array] | None) -> Labelled:

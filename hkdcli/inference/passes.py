@@ -117,8 +117,10 @@ class Passes:
         inputs = move_inputs(self.prepared.prefixes.model_inputs, self._device, self._dtype)
         positions, following = families.compute_position_ids(self.model, inputs)
         backbone = families.get_backbone(self.model)
+        # Padding is on the right, where no token looks: without a mask attention runs its causal kernel.
+        mask = inputs.pop("attention_mask")
         filled = backbone(**inputs, position_ids=positions, use_cache=True, return_dict=True)
-        return _Prefilled(filled.past_key_values, inputs["attention_mask"], positions, following)
+        return _Prefilled(filled.past_key_values, mask, positions, following)
 
     def _split_rows(self, sequences: Sequences) -> list[_Row]:
         """Forests of at most `max_row_tokens` tokens where one presentation allows it, in order."""

@@ -45,6 +45,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for place in ("quickstart/student", "quickstart/levels/1-medium/model", "scenes-online/student"):
         shutil.copytree(SHIPPED / "small", folder / "runs" / place)  # calibration is written into some
     shutil.copy(next((folder / "images").iterdir()), folder / "cat.png")
+    write_scenes(folder / "scenes", load_scenes("test", size=4))
     return folder
 
 

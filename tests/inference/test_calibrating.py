@@ -92,5 +92,5 @@ def test_what_was_fitted_is_shown_whatever_was(scorer, answer):
     claims = [make_factuality(f"f{i}", answer=answer) for i in range(12)]
     fit = fit_judge(make_dataset(*claims), scorer, Asking(debias="prior"), reporter=Listener())
     tables = tabulate_fit(fit)
-    assert [table.title for table in tables] == [*(["Calibration"] if answer else []), "Letter priors"]
+    assert [table.title for table in tables] == [*(["Calibration"] if answer else []), "Letter prior"]
     assert all(len(row) == len(table.header) for table in tables for row in table.rows)
