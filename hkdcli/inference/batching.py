@@ -10,7 +10,7 @@ from hkdcli.errors import MachineLimitError
 WINDOW = 1024  # records that are sorted at once, and so the farthest that a row is from its place
 FIRST_SIZE = 8
 LARGEST_SIZE = 256
-SPARE_SHARE = 0.4  # twice as much as that still leaves a fifth of the memory free
+MOST_SHARE = 0.8  # of the memory, that a batch may be expected to need
 STRIKES = 3
 
 
@@ -50,9 +50,9 @@ class BatchSize:
         self.largest = largest
         self._strikes = 0
 
-    def take_note(self, records: int, used_share: float) -> None:
-        """A batch of so many records is through, with at most this share of the memory in use."""
-        if self.grows and records >= self.size and used_share < SPARE_SHARE:
+    def take_note(self, records: int, doubled_share: float) -> None:
+        """A batch of so many records is through; twice as many would need this share of the memory."""
+        if self.grows and records >= self.size and doubled_share < MOST_SHARE:
             self.size = min(2 * self.size, self.largest)
 
     def forgive(self) -> None:

@@ -54,7 +54,8 @@ def ask_all(
             left = []
             for number, loaded in enumerate(loader.load(batches)):
                 said = judge_batch(judge, loaded, size)
-                size.take_note(len(loaded.examples), memory.read_share())
+                # Weights, and what others use, do not double with the records.
+                size.take_note(len(loaded.examples), 2 * memory.read_share() - memory.held)
                 yield [pair for pair in zip(loaded.examples, said, strict=True) if pair[0].id not in done]
                 if judge.scorer.fell_back and not told:
                     told = True

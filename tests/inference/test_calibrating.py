@@ -17,6 +17,7 @@ from hkdcli.inferring import InferOptions, build_judge, calibrate
 from hkdcli.models.loading import load_model
 from hkdcli.opening import ModelSource
 from hkdcli.reporter import SilentReporter
+from hkdcli.tables import tabulate_fit
 
 
 class Listener(SilentReporter):
@@ -84,3 +85,12 @@ def test_a_way_of_decoding_sets_leaves_single_answers_as_they_are(scorer, tmp_pa
     with pytest.raises(UsageError, match="no threshold was fitted for hallucination"):
         plain = InferOptions(is_calibrated=False, decoding="threshold")
         build_judge(ModelSource(str(tiny_llava)), scorer, plain, ("hallucination",), Listener())
+
+
+@pytest.mark.parametrize("answer", [frozenset({"C"}), None])
+def test_what_was_fitted_is_shown_whatever_was(scorer, answer):
+    claims = [make_factuality(f"f{i}", answer=answer) for i in range(12)]
+    fit = fit_judge(make_dataset(*claims), scorer, Asking(debias="prior"), reporter=Listener())
+    tables = tabulate_fit(fit)
+    assert [table.title for table in tables] == [*(["Calibration"] if answer else []), "Letter prior"]
+    assert all(len(row) == len(table.header) for table in tables for row in table.rows)

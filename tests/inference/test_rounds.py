@@ -231,3 +231,11 @@ def test_one_by_one_a_run_ends_where_nothing_fits_too(scorer, tmp_path, monkeypa
     with pytest.raises(MachineLimitError, match="in a row"):
         answer(make_dataset(6), scorer, tmp_path / "p", batch_size=1)
     assert len(read_rows(tmp_path / "p")) == 2
+
+
+def test_auto_grows_beside_a_model_that_fills_half_of_the_memory(scorer, tmp_path, monkeypatch):
+    tried = refuse_more_than(1000, monkeypatch)
+    shares = iter([0.5, 0.55, 0.6, *[0.7] * 9])
+    monkeypatch.setattr("hkdcli.runtime.MemoryGauge.read_share", lambda self: next(shares))
+    answer(make_dataset(80), scorer, tmp_path / "a", batch_size=None)
+    assert tried == [8, 16, 32, 24]
