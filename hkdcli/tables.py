@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from hkdcli.inference.calibration_file import Fit
 
 
+COVERAGES = (0.25, 0.5, 0.75, 0.9, 1.0)  # rows of the table; metrics.json has all
+
+
 def tabulate(title: str, values: Mapping[str, Any]) -> Table:
     """One row a figure."""
     return Table(title, ("figure", "value"), [(name, _render(value)) for name, value in values.items()])
@@ -30,8 +33,20 @@ def tabulate_metrics(metrics: Metrics) -> list[Table]:
     return [
         Table("Scores", ("metric", *scores), rows),
         Table("Per class", ("task", "class", "precision", "recall", "f1", "support"), classes),
+        *_tabulate_risk(metrics),
         tabulate("Counts", metrics.counts),
     ]
+
+
+def _tabulate_risk(metrics: Metrics) -> list[Table]:
+    """How many of the most confident answers are wrong, at some coverages; nothing without confidences."""
+    curves = {"all": metrics.risk_coverage, **{name: t.risk_coverage for name, t in metrics.tasks.items()}}
+    shown = {name: {p["coverage"]: p["risk"] for p in curve} for name, curve in curves.items() if curve}
+    rows = [
+        [f"{coverage:.2f}", *(_render(risks.get(coverage)) for risks in shown.values())]
+        for coverage in COVERAGES
+    ]
+    return [Table("Risk among the most confident", ("coverage", *shown), rows)] if shown else []
 
 
 def tabulate_fit(fit: Fit) -> list[Table]:
