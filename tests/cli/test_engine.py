@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hkdcli import engine
 from hkdcli.__main__ import main
 from hkdcli.errors import DataError, UsageError
 from hkdcli.opening import DataOptions, ModelSource, find_model, open_data
