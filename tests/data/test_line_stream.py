@@ -154,7 +154,7 @@ def test_nothing_but_blank_lines_is_no_record() -> None:
         (make_line("r1") + make_line("r2"), "data.json", ""),
         (b"17", "data.format", ""),
         (b"\xff\xfe{}", "data.encoding", ""),
-        (make_line("caf\u00e9").decode().encode("latin-1"), "data.encoding", ""),
+        (make_line("\u00e9").decode().encode("latin-1"), "data.encoding", ""),
         (b'{"id": "x", "id": "y"}', "data.duplicate_key", ""),
         (b'{"id": "x", "n": NaN}', "data.number", ""),
         (b"[" * 100_000, "data.nesting", ""),
