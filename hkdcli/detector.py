@@ -14,7 +14,7 @@ time. Processes load their own, after they were started.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -44,9 +44,10 @@ from hkdcli.verdicts import (
 )
 
 if TYPE_CHECKING:
+    from hkdcli.data.records import Task
     from hkdcli.runtime import DeviceName
 
-Answer = Callable[[Dataset, Sequence[Example]], Sequence[Row]]
+AnswerRecords = Callable[[Dataset, Sequence[Example]], Sequence[Row]]
 """Rows of predictions for some records of a dataset, one each and in order."""
 
 T = TypeVar("T")
@@ -63,7 +64,9 @@ class Detector:
         policy: What pictures are accepted; None is the policy of `hkd infer`.
     """
 
-    def __init__(self, answer: Answer, *, batch_size: int = 8, policy: ImagePolicy | None = None) -> None:
+    def __init__(
+        self, answer: AnswerRecords, *, batch_size: int = 8, policy: ImagePolicy | None = None
+    ) -> None:
         self._answer = answer
         self._batch_size = batch_size
         self._policy = policy or ImagePolicy()
@@ -120,6 +123,7 @@ class Detector:
         model: str,
         options: InferOptions,
         *,
+        tasks: Collection[Task] | None = None,
         device: DeviceName = "auto",
         batch_size: int = 8,
         policy: ImagePolicy | None = None,
@@ -130,6 +134,7 @@ class Detector:
         Args:
             model: A run folder, model folder, hub id or scenes:NAME.
             options: How to predict.
+            tasks: Those that will be asked about; None: both that the options can be kept for.
             device: `auto` takes a usable GPU where there is one.
             batch_size: How many requests are answered at once, at least 1.
             policy: What pictures are accepted; None is the policy of `hkd infer`.
@@ -138,7 +143,7 @@ class Detector:
         Returns:
             The detector.
         """
-        answer = _build_answer(model, options, device, reporter or SilentReporter())
+        answer = _build_answer(model, options, tasks, device, reporter or SilentReporter())
         return cls(answer, batch_size=batch_size, policy=policy)
 
     def check_caption(
@@ -250,13 +255,15 @@ class Detector:
         return rows
 
 
-def _build_answer(model: str, options: InferOptions, device: DeviceName, reporter: Reporter) -> Answer:
+def _build_answer(
+    model: str, options: InferOptions, tasks: Collection[Task] | None, device: DeviceName, reporter: Reporter
+) -> AnswerRecords:
     from hkdcli.inference.predict import answer_examples
     from hkdcli.inference.rows import RunHashes
 
     source = find_model(model, options.level)
     scorer = load_scorer(source, base=options.base, device=device, reporter=reporter)
-    judge = build_judge(source, scorer, options, ("hallucination", "factuality"), reporter)
+    judge = build_judge(source, scorer, options, tasks, reporter)
     hashes = RunHashes(scorer.prompt_hash, "")  # rows of no file
     return lambda dataset, examples: answer_examples(dataset, examples, judge, hashes)
 

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hkdcli.errors import GateError, ModelError, UsageError
+from hkdcli.errors import ModelError, UsageError
 from hkdcli.opening import ModelSource, find_model
 from hkdcli.reporter import Reporter
+from hkdcli.rules import build_rules
 from hkdcli.scorers import EngineName, open_scorer
 
 if TYPE_CHECKING:
     from hkdcli.data.datasets import Dataset
     from hkdcli.data.records import Task
-    from hkdcli.inference.asking import Asking, Debias, Judge, Rule
+    from hkdcli.inference.asking import Asking, Debias, Judge
     from hkdcli.inference.calibration_file import Calibration, Fit
     from hkdcli.inference.decode import Decoding
     from hkdcli.inference.scoring import AnyScorer
     from hkdcli.inference.shift import Combination, ShiftWhat
-    from hkdcli.inference.task_fit import TaskFit
 
 _OTHER = "belongs to other weights, another number type, engine or prompts"
+
+
+BOTH_TASKS: tuple[Task, ...] = ("hallucination", "factuality")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,11 @@ class InferOptions:
     engine: EngineName = "transformers"
 
     def build_asking(self) -> Asking:
-        """How the model is asked."""
+        """How the model is asked; of one order alone, what a shift would do is the same as the default."""
         from hkdcli.inference.asking import Asking
 
+        if self.shifts == 1:
+            return Asking(debias=self.debias)
         return Asking(self.shifts, self.shift_what, self.move_none, self.combination, self.debias)
 
     def choose_workers(self, scorer: AnyScorer) -> int:
@@ -68,14 +73,14 @@ class InferOptions:
 
 @contextmanager
 def open_judge(
-    model: str, options: InferOptions, tasks: Collection[Task], reporter: Reporter
+    model: str, options: InferOptions, tasks: Collection[Task] | None, reporter: Reporter
 ) -> Iterator[Judge]:
     """Load a model and say how it is asked and how it answers.
 
     Args:
         model: A run folder, model folder, hub id or scenes:NAME.
         options: How to predict.
-        tasks: Those that will be asked about.
+        tasks: Those that will be asked about; None: not known, so both that can be.
         reporter: Told what runs where, and why a calibration is left out.
 
     Yields:
@@ -90,7 +95,7 @@ def build_judge(
     source: ModelSource,
     scorer: AnyScorer,
     options: InferOptions,
-    tasks: Collection[Task],
+    tasks: Collection[Task] | None,
     reporter: Reporter,
 ) -> Judge:
     """Say how a model that is loaded is asked and how it answers.
@@ -99,7 +104,7 @@ def build_judge(
         source: The model; its calibration is in its folder.
         scorer: The same, loaded.
         options: How to predict.
-        tasks: Those that will be asked about.
+        tasks: Those that will be asked about; None: not known, so both that can be.
         reporter: Told why a calibration is left out.
 
     Returns:
@@ -108,7 +113,7 @@ def build_judge(
     from hkdcli.inference.asking import Judge
 
     fit = _find_fit(source, options, scorer, reporter)
-    rules = {task: _build_rule(task, fit, options, reporter) for task in tasks}
+    rules = build_rules(tasks or BOTH_TASKS, fit, options, reporter, all_needed=bool(tasks))
     return Judge(scorer, options.build_asking(), rules, options.per_shift)
 
 
@@ -205,51 +210,3 @@ def _find_fit(
     else:
         reporter.note(f"calibrated: {path}")
     return fit
-
-
-def _build_rule(task: Task, fit: Fit | None, options: InferOptions, reporter: Reporter) -> Rule:
-    from hkdcli.inference.asking import Rule
-
-    fitted = fit.tasks.get(task) if fit else None
-    # Of one choice alone every way of decoding is map.
-    wanted = "map" if task == "factuality" else options.decoding
-    decoding = wanted or (fitted.decoding if fitted else "map")
-    if decoding == "threshold" and (fitted is None or fitted.threshold is None):
-        raise UsageError(
-            f"--decode threshold: no threshold was fitted for {task}",
-            hint="fit one with --calibrate DEV --decode threshold",
-        )
-    rule = Rule(decoding, abstain_below=options.abstain_below)
-    if fit and options.debias == "prior":
-        rule = replace(rule, letter_prior=fit.letter_prior.get(task, {}))
-    if options.debias == "prior" and not rule.letter_prior:
-        raise UsageError(
-            f"--debias prior: no letter prior was estimated for {task}",
-            hint="estimate it with --calibrate DEV --debias prior; DEV needs no answers for that",
-        )
-    if fitted is not None:
-        rule = replace(rule, temperature=fitted.temperature, threshold=fitted.threshold)
-    if options.target_precision is None:
-        return rule
-    if fitted is None or fitted.decoding != decoding:
-        raise UsageError(
-            f"--target-precision: these answers of {task} are not calibrated",
-            hint="calibrate them with --calibrate DEV and the same --shift, --decode and --debias",
-        )
-    return replace(rule, abstain_below=_promise(task, fitted, options.target_precision, reporter))
-
-
-def _promise(task: Task, fitted: TaskFit, target: float, reporter: Reporter) -> float:
-    """The least confidence of an answer that is given; says what can be promised of those."""
-    from hkdcli.inference.abstention import choose_abstention
-
-    try:
-        chosen = choose_abstention(fitted, target)
-    except GateError as error:
-        raise GateError(f"{task}: {error.message}", hint=error.hint) from error
-    reporter.note(
-        f"{task}: answers from confidence {chosen.threshold:.3f} on: {chosen.coverage:.2f} of those kept"
-        f" for it, {chosen.correct} of {chosen.answered} right; at least {chosen.lower_bound:.3f} at "
-        f"{chosen.confidence_level:.0%}"
-    )
-    return chosen.threshold

@@ -12,6 +12,7 @@ from hkdcli.outcome import Outcome, Table
 from hkdcli.reporter import Reporter
 
 if TYPE_CHECKING:
+    from hkdcli.data.records import Task
     from hkdcli.verdicts import CaptionVerdict, ClaimVerdict
 
 _BAR = 10  # characters that probability 1 is drawn with
@@ -55,7 +56,9 @@ def judge_picture(
         raise UsageError("--engine vllm is for many records", hint="Leave it out for one picture.")
     from hkdcli.detector import Detector
 
-    detector = Detector.open(model, options, batch_size=options.batch_size or 8, reporter=reporter)
+    task: Task = "factuality" if question.caption is None else "hallucination"
+    size = options.batch_size or 8
+    detector = Detector.open(model, options, tasks=(task,), batch_size=size, reporter=reporter)
     verdict: CaptionVerdict | ClaimVerdict
     if question.caption is not None:
         verdict = detector.check_caption(question.image, question.caption, question.phrases)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hkdcli.errors import EXIT_SOME_RECORDS_FAILED
+from hkdcli.errors import EXIT_SOME_RECORDS_FAILED, UsageError
 from hkdcli.inferring import InferOptions, calibrate, open_judge
 from hkdcli.launch import launch
 from hkdcli.locks import hold_lock
@@ -21,8 +21,6 @@ from hkdcli.tables import tabulate, tabulate_fit
 
 if TYPE_CHECKING:
     from hkdcli.data.datasets import Dataset
-
-FIRST_SIZE = 8  # records that a stream waits for at most, where nothing else is said
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +104,9 @@ def predict_in_processes(
         `output.resume` goes on with them.
     """
     output.check()
+    _check_parts(output, count)
     dataset = open_data(data, reporter)
     parts = [_take_part(output, rank, count).path for rank in range(count)]
-    if not output.resume:
-        for part in parts:
-            part.unlink(missing_ok=True)
     code = launch([sys.executable, "-m", "hkdcli", "infer", "--resume", *command], count)
     if code not in (0, EXIT_SOME_RECORDS_FAILED):
         return Outcome({}, exit_code=code)
@@ -149,10 +145,11 @@ def predict_stream(model: str, data: DataOptions, options: InferOptions, reporte
         Nothing to show but how many failed.
     """
     from hkdcli.data.line_stream import LineStream
+    from hkdcli.inference.batching import FIRST_SIZE
     from hkdcli.inference.stream import answer_stream
 
     images = open_images(data)
-    with open_judge(model, options, ("hallucination", "factuality"), reporter) as judge:
+    with open_judge(model, options, None, reporter) as judge:
         batches = LineStream(sys.stdin.fileno()).iterate_batches(options.batch_size or FIRST_SIZE)
         summary = answer_stream(batches, images, judge, out=sys.stdout.buffer, reporter=reporter)
     reporter.note(f"{summary.total} records, {summary.failed} failed")
@@ -179,6 +176,19 @@ def calibrate_model(model: str, data: DataOptions, options: InferOptions, report
 def _take_part(output: Output, rank: int, count: int) -> Output:
     """The part of one of several processes: hidden, beside the file, and gone on with where it is there."""
     return Output(output.path.with_name(f".{output.path.name}.part-{rank + 1}-of-{count}"), resume=True)
+
+
+def _check_parts(output: Output, count: int) -> None:
+    """Refuse to leave behind what another number of processes has done."""
+    others = [part for part in output.path.parent.glob(f".{output.path.name}.part-*") if part.is_file()]
+    counts = {part.name.rpartition("-of-")[2] for part in others} - {str(count)}
+    if output.resume and counts:
+        raise UsageError(
+            f"{output.path}: was begun by {' and '.join(sorted(counts))} processes, not by {count}",
+            hint=f"Give --nproc {sorted(counts)[0]}, or --overwrite to start anew.",
+        )
+    for part in others if not output.resume else ():
+        part.unlink()
 
 
 def _merge(parts: Sequence[Path], dataset: Dataset, path: Path) -> Outcome:

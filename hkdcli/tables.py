@@ -51,7 +51,8 @@ def _tabulate_risk(metrics: Metrics) -> list[Table]:
 
 def tabulate_fit(fit: Fit) -> list[Table]:
     """What was fitted for each task, one column a task; and letter priors, one row for each."""
-    names = ("decoding", "temperature", "threshold", "nll_before", "nll_after", "ece_before", "ece_after")
+    compared = [f"{name}_{when}" for name in ("nll", "ece", "exact_match") for when in ("before", "after")]
+    names = ("decoding", "temperature", "threshold", *compared)
     rows = [[name, *(_render(getattr(task, name)) for task in fit.tasks.values())] for name in names]
     for half in ("fit_half", "test_half"):
         rows.append([half, *(str(len(getattr(task, half).correct)) for task in fit.tasks.values())])

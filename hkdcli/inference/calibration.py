@@ -80,15 +80,17 @@ def fit_task(task: Task, items: Sequence[Labelled], *, decoding: Decoding | None
     temperature = fit_temperature([item.posterior for item in fit], [item.gold for item in fit])
     chosen, threshold = _choose_decoding(task, _temper_all(fit, temperature), decoding)
     plain = "map" if chosen == "threshold" else chosen
-    test_half = judge(test, temperature, chosen, threshold)
+    test_half, untouched = judge(test, temperature, chosen, threshold), judge(test, 1.0, plain)
     return TaskFit(
         temperature=temperature,
         decoding=chosen,
         threshold=threshold,
         nll_before=_compute_item_nll(test, 1.0),
         nll_after=_compute_item_nll(test, temperature),
-        ece_before=_compute_ece(judge(test, 1.0, plain)),
+        ece_before=_compute_ece(untouched),
         ece_after=_compute_ece(test_half),
+        exact_match_before=float(np.mean(untouched.correct)),
+        exact_match_after=float(np.mean(test_half.correct)),
         fit_half=judge(fit, temperature, chosen, threshold),
         test_half=test_half,
     )

@@ -17,6 +17,7 @@ from hkdcli.inference.abstention import is_answered
 from hkdcli.inference.asking import Judge, combine_orders, decide
 from hkdcli.inference.batching import BatchSize
 from hkdcli.inference.decode import Answer, build_posterior
+from hkdcli.inference.row_files import OUT_OF_MEMORY
 from hkdcli.inference.rows import Row, RunHashes, render_failure, render_orders, render_prediction
 from hkdcli.inference.shift import Combined
 from hkdcli.inference.task_fit import round_confidence
@@ -62,6 +63,11 @@ def load_batch(judge: Judge, images: ImageSource, examples: Sequence[Example]) -
     usable: list[Example] = []
     pictures: list[LoadedImage] = []
     for example in examples:
+        if example.task not in judge.rules:
+            detail = f"no answer to a record of {example.task} is as sure as was asked for"
+            hint = f"calibrate on records of {example.task}, or ask for less"
+            failures[example.id] = BadRow("task.no_rule", example.id, "", detail, hint)
+            continue
         try:
             picture = images.load(example.image)
             usable.append(example)
@@ -162,7 +168,7 @@ def _judge(
             raise
         size.shrink(len(examples))
         if len(examples) == 1:
-            return [(examples[0].id, BadRow("machine.memory", examples[0].id, examples[0].image, str(error)))]
+            return [(examples[0].id, BadRow(OUT_OF_MEMORY, examples[0].id, examples[0].image, str(error)))]
         parts = [slice(0, len(examples) // 2), slice(len(examples) // 2, None)]
     except DataError as error:
         if len(examples) == 1:

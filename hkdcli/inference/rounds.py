@@ -14,6 +14,8 @@ from hkdcli.inference.workers import BatchLoader
 from hkdcli.reporter import Reporter
 from hkdcli.runtime import MemoryGauge
 
+WHOLE_PASSES = "this model cannot go on from a cached prefix: each answer is a whole pass"
+
 Said = tuple[Example, Answered | BadRow]
 
 

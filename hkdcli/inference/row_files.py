@@ -13,6 +13,8 @@ from hkdcli.atomic import disk_errors
 from hkdcli.errors import BadRow, DataError, UsageError
 from hkdcli.inference.rows import Row, RunHashes
 
+OUT_OF_MEMORY = "machine.memory"
+
 Places = dict[str, tuple[Path, int, int]]
 """Id of a row -> its file, its first byte, its size."""
 
@@ -28,6 +30,8 @@ class DoneRows:
 def read_done_rows(path: Path, hashes: RunHashes) -> DoneRows:
     """Read what an interrupted run wrote; a last line cut off by the kill does not count.
 
+    Rows of records for which memory ran out are taken out of the file: there may be more of it now.
+
     Args:
         path: the predictions so far.
         hashes: of the run that goes on.
@@ -37,13 +41,22 @@ def read_done_rows(path: Path, hashes: RunHashes) -> DoneRows:
         last line; `UsageError` where its rows were made with another prompt, model or way of asking.
     """
     status: dict[str, str] = {}
+    retried: list[str] = []
     end = 0
     for number, line in enumerate(_iterate_lines(path), start=1):
         row = _parse_row(line, f"{path}:{number}")
         _check_hashes(row, hashes, f"{path}:{number}")
         status[row["id"]] = row["status"]
         end += len(line)
-    return DoneRows(status, end)
+        if row["status"] == "error" and row["error"]["code"] == OUT_OF_MEMORY:
+            retried.append(row["id"])
+    if not retried:
+        return DoneRows(status, end)
+    places: Places = {}
+    for _ in _index_rows(path, places):
+        pass
+    _write_rows(path, places, [row_id for row_id in status if row_id not in retried])
+    return DoneRows({i: s for i, s in status.items() if i not in retried}, path.stat().st_size)
 
 
 def put_in_order(path: Path, ids: Sequence[str]) -> None:

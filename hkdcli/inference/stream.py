@@ -10,8 +10,9 @@ from hkdcli.data.examples import Example
 from hkdcli.data.images import ImageSource
 from hkdcli.errors import BadRow
 from hkdcli.inference.asking import Judge
-from hkdcli.inference.batching import BatchSize
-from hkdcli.inference.judging import judge_batch, load_batch, render_row
+from hkdcli.inference.batching import BatchSize, split
+from hkdcli.inference.judging import Answered, judge_batch, load_batch, render_row
+from hkdcli.inference.rounds import WHOLE_PASSES
 from hkdcli.inference.rows import render_failure, render_line
 from hkdcli.reporter import Reporter
 
@@ -46,11 +47,14 @@ def answer_stream(
     """
     hashes, size, seen = judge.compute_hashes(), BatchSize(None), set[str]()
     total = written = failed = 0
+    told = False
     for batch in batches:
         total += len(batch)
         kept = list(_take_new(batch, seen, reporter))
         usable = [record for record in kept if isinstance(record, Example)]
-        answers = iter(judge_batch(judge, load_batch(judge, images, usable), size))
+        answers = iter(
+            [said for part in split(usable, size.size) for said in _ask(judge, images, part, size)]
+        )
         for record in kept:
             if isinstance(record, BadRow):
                 row = render_failure(record, None, hashes)
@@ -60,7 +64,16 @@ def answer_stream(
             out.write(render_line(row))
         written += len(kept)
         out.flush()
+        if judge.scorer.fell_back and not told:
+            told = True
+            reporter.warn(WHOLE_PASSES)
     return StreamSummary(total, failed + total - written)
+
+
+def _ask(
+    judge: Judge, images: ImageSource, examples: Sequence[Example], size: BatchSize
+) -> list[Answered | BadRow]:
+    return judge_batch(judge, load_batch(judge, images, examples), size)
 
 
 def _take_new(

@@ -40,8 +40,9 @@ class TaskFit(CalibrationPart):
     """What was fitted for one task, and how it does.
 
     `threshold` belongs to the decoding "threshold" alone. The figures are of the test half: nll is the mean
-    negative log-likelihood of the gold set in nats, ece the expected calibration error of the confidence;
-    "before" is without calibration (temperature 1, and map in place of a fitted threshold).
+    negative log-likelihood of the gold set in nats, ece the expected calibration error of the confidence,
+    exact_match the share of records whose set is the gold one; "before" is without calibration (temperature
+    1, and map in place of a fitted threshold).
     """
 
     temperature: float = Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
@@ -51,6 +52,8 @@ class TaskFit(CalibrationPart):
     nll_after: float = Field(ge=0)
     ece_before: Share
     ece_after: Share
+    exact_match_before: Share
+    exact_match_after: Share
     fit_half: Half
     test_half: Half
 

@@ -25,7 +25,9 @@ def make_half(confidence, correct):
 
 
 def make_fit(fit_half, test_half):
-    figures = dict.fromkeys(("nll_before", "nll_after", "ece_before", "ece_after"), 0.1)
+    figures = dict.fromkeys(
+        ("nll_before", "nll_after", "ece_before", "ece_after", "exact_match_before", "exact_match_after"), 0.1
+    )
     return TaskFit(
         temperature=1.0, decoding="map", threshold=None, fit_half=fit_half, test_half=test_half, **figures
     )

@@ -235,7 +235,9 @@ def test_parts_that_do_not_go_together_are_refused():
     with pytest.raises(ValueError, match="different lengths"):
         Half(confidence=(0.5,), correct=(True, False))
     half = Half(confidence=(0.5,), correct=(True,))
-    figures = dict.fromkeys(("nll_before", "nll_after", "ece_before", "ece_after"), 0.1)
+    figures = dict.fromkeys(
+        ("nll_before", "nll_after", "ece_before", "ece_after", "exact_match_before", "exact_match_after"), 0.1
+    )
     for decoding, threshold in itertools.product(("map", "threshold"), (None, 0.5)):
         parts = {"decoding": decoding, "threshold": threshold, "fit_half": half, "test_half": half}
         if (decoding == "threshold") == (threshold is not None):

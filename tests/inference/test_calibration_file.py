@@ -36,6 +36,8 @@ task_fits = st.builds(
     nll_after=st.floats(0, 1e6),
     ece_before=shares,
     ece_after=shares,
+    exact_match_before=shares,
+    exact_match_after=shares,
     fit_half=halves,
     test_half=halves,
 )
@@ -77,7 +79,9 @@ quick = settings(max_examples=60, suppress_health_check=[HealthCheck.function_sc
 
 def make_task_fit(**changes):
     half = Half(confidence=(0.9, 0.5), correct=(True, False))
-    figures = dict.fromkeys(("nll_before", "nll_after", "ece_before", "ece_after"), 0.1)
+    figures = dict.fromkeys(
+        ("nll_before", "nll_after", "ece_before", "ece_after", "exact_match_before", "exact_match_after"), 0.1
+    )
     parts = {"temperature": 1.5, "decoding": "map", "threshold": None, "fit_half": half, "test_half": half}
     return TaskFit(**{**parts, **figures, **changes})
 
