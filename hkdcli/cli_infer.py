@@ -30,7 +30,8 @@ from hkdcli.ranks import find_place
 
 _PICTURE = "One picture"
 _ASKING, _ANSWERING, _SCALE = "How records are asked", "How answers are chosen", "Scale"
-_HERE = ("nproc", "resume", "overwrite", "as_json")  # what the process does that starts the others
+# What the process does that starts the others.
+_HERE = ("nproc", "resume", "overwrite", "as_json", "calibrate")
 
 
 def register(app: typer.Typer) -> None:

@@ -183,54 +183,21 @@ def infer(
     shard: tuple[int, int] = (0, 1),
     reporter: Reporter = SILENT,
 ) -> Outcome:
-    """Predict an answer for every record and write one row for each.
-
-    Args:
-        model: A run folder, model folder, hub id or scenes:NAME.
-        data: The records.
-        options: How to predict.
-        output: The file to write.
-        shard: (index, count): only this share of the records.
-        reporter: Told about progress.
-
-    Returns:
-        Counts of what was written.
-    """
+    """Predict an answer for every record of a file and write one row for each; see `predict_file`."""
     return predict_file(model, data, options, output, shard=shard, reporter=reporter)
 
 
 def infer_stream(
     model: str, data: DataOptions, options: InferOptions, reporter: Reporter = SILENT
 ) -> Outcome:
-    """Predict an answer for every record on stdin, and write its row to stdout.
-
-    Args:
-        model: A run folder, model folder, hub id or scenes:NAME.
-        data: Where the images are.
-        options: How to predict.
-        reporter: Told about warnings.
-
-    Returns:
-        How many records failed.
-    """
+    """Predict an answer for every record on stdin, and write its row to stdout; see `predict_stream`."""
     return predict_stream(model, data, options, reporter)
 
 
 def infer_in_processes(
     command: Sequence[str], count: int, data: DataOptions, output: Output, reporter: Reporter = SILENT
 ) -> Outcome:
-    """Predict in several processes, each with a share of the records.
-
-    Args:
-        command: What each process is told after `hkd infer`.
-        count: How many processes.
-        data: The records.
-        output: The file to write.
-        reporter: Told about warnings.
-
-    Returns:
-        Counts of what was written, or the exit code of the process that failed.
-    """
+    """Predict a file in several processes, each with a share of it; see `predict_in_processes`."""
     return predict_in_processes(command, count, data, output, reporter)
 
 
@@ -242,50 +209,19 @@ def judge(
     evidence: Path | None = None,
     reporter: Reporter = SILENT,
 ) -> Outcome:
-    """Judge one caption or claim against one picture.
-
-    Args:
-        model: A run folder, model folder, hub id or scenes:NAME.
-        question: The picture and the text.
-        options: How to ask.
-        evidence: Where to draw what the verdict rests on; null draws nothing.
-        reporter: Told what it runs on.
-
-    Returns:
-        The verdict.
-    """
+    """Judge one caption or claim against one picture; see `judge_picture`."""
     return judge_picture(model, question, options, evidence=evidence, reporter=reporter)
 
 
 def calibrate(model: str, data: DataOptions, options: InferOptions, reporter: Reporter = SILENT) -> Outcome:
-    """Fit on labelled records how far a model's probabilities can be trusted, and store it with the model.
-
-    Args:
-        model: A run folder, model folder, hub id or scenes:NAME.
-        data: The labelled records.
-        options: How it will be asked; calibration holds for records that are asked alike.
-        reporter: Told about progress.
-
-    Returns:
-        What was fitted.
-    """
+    """Fit on labelled records how far a model's probabilities can be trusted; see `calibrate_model`."""
     return calibrate_model(model, data, options, reporter)
 
 
 def merge_shards(
     data: DataOptions, shards: Sequence[Path], *, output: Output, reporter: Reporter = SILENT
 ) -> Outcome:
-    """Merge what `infer` wrote for the shards of a file of records, and see that none is missing.
-
-    Args:
-        data: The records.
-        shards: The files of rows.
-        output: The file to write.
-        reporter: Told about warnings.
-
-    Returns:
-        Counts of what was written.
-    """
+    """Merge the rows of all shards of a file, and see that none is missing; see `merge_files`."""
     return merge_files(shards, data, output, reporter)
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hkdcli.errors import ModelError, UsageError
+from hkdcli.errors import GateError, ModelError, UsageError
 from hkdcli.opening import ModelSource, find_model
 from hkdcli.reporter import Reporter
 from hkdcli.scorers import EngineName, open_scorer
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from hkdcli.inference.decode import Decoding
     from hkdcli.inference.scoring import AnyScorer
     from hkdcli.inference.shift import Combination, ShiftWhat
+    from hkdcli.inference.task_fit import TaskFit
+
+_OTHER = "belongs to other weights, another number type, engine or prompts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ def build_judge(
     from hkdcli.inference.asking import Judge
 
     fit = _find_fit(source, options, scorer, reporter)
-    rules = {task: _build_rule(task, fit, options) for task in tasks}
+    rules = {task: _build_rule(task, fit, options, reporter) for task in tasks}
     return Judge(scorer, options.build_asking(), rules, options.per_shift)
 
 
@@ -135,6 +138,7 @@ def calibrate(model: str, dataset: Dataset, options: InferOptions, reporter: Rep
             hint="name a file with --calibration; give it again when predicting",
         )
     with open_scorer(source, options.engine, base=options.base, reporter=reporter) as scorer:
+        before = _read_earlier(path, scorer, reporter)
         fit = fit_judge(
             dataset,
             scorer,
@@ -144,8 +148,7 @@ def calibrate(model: str, dataset: Dataset, options: InferOptions, reporter: Rep
             workers=options.choose_workers(scorer),
             reporter=reporter,
         )
-        before = _read_own(path, scorer) if path.is_file() else None
-        write_calibration(path, put_fit(before or _begin_calibration(scorer), fit))
+        write_calibration(path, put_fit(before, fit))
     return path, fit
 
 
@@ -157,10 +160,18 @@ def _find_place(source: ModelSource) -> Path | None:
     return folder / FILE_NAME if folder.is_dir() else None
 
 
-def _begin_calibration(scorer: AnyScorer) -> Calibration:
+def _read_earlier(path: Path, scorer: AnyScorer, reporter: Reporter) -> Calibration:
+    """What was fitted earlier, to be added to; an empty calibration where there is nothing of this model."""
     from hkdcli.inference.calibration_file import Calibration
 
-    return Calibration(prompt_hash=scorer.prompt_hash, weights_hash=scorer.weights_hash, fits=())
+    try:
+        before = _read_own(path, scorer) if path.is_file() else None
+        if before is None and path.is_file():
+            reporter.warn(f"{path}: {_OTHER}; it will be replaced")
+    except ModelError as error:
+        before = None
+        reporter.warn(f"{error.message}; it will be replaced")
+    return before or Calibration(prompt_hash=scorer.prompt_hash, weights_hash=scorer.weights_hash)
 
 
 def _read_own(path: Path, scorer: AnyScorer) -> Calibration | None:
@@ -183,7 +194,7 @@ def _find_fit(
         return None
     calibration = _read_own(path, scorer)
     if calibration is None:
-        said = f"{path}: belongs to other weights, another number type or other prompts"
+        said = f"{path}: {_OTHER}"
         if options.calibration is not None:
             raise ModelError(said, hint="calibrate this model with --calibrate DEV")
         reporter.warn(f"{said}; going on without calibration")
@@ -196,11 +207,13 @@ def _find_fit(
     return fit
 
 
-def _build_rule(task: Task, fit: Fit | None, options: InferOptions) -> Rule:
+def _build_rule(task: Task, fit: Fit | None, options: InferOptions, reporter: Reporter) -> Rule:
     from hkdcli.inference.asking import Rule
 
     fitted = fit.tasks.get(task) if fit else None
-    decoding = options.decoding or (fitted.decoding if fitted else "map")
+    # Of one choice alone every way of decoding is map.
+    wanted = "map" if task == "factuality" else options.decoding
+    decoding = wanted or (fitted.decoding if fitted else "map")
     if decoding == "threshold" and (fitted is None or fitted.threshold is None):
         raise UsageError(
             f"--decode threshold: no threshold was fitted for {task}",
@@ -223,6 +236,20 @@ def _build_rule(task: Task, fit: Fit | None, options: InferOptions) -> Rule:
             f"--target-precision: these answers of {task} are not calibrated",
             hint="calibrate them with --calibrate DEV and the same --shift, --decode and --debias",
         )
+    return replace(rule, abstain_below=_promise(task, fitted, options.target_precision, reporter))
+
+
+def _promise(task: Task, fitted: TaskFit, target: float, reporter: Reporter) -> float:
+    """The least confidence of an answer that is given; says what can be promised of those."""
     from hkdcli.inference.abstention import choose_abstention
 
-    return replace(rule, abstain_below=choose_abstention(fitted, options.target_precision).threshold)
+    try:
+        chosen = choose_abstention(fitted, target)
+    except GateError as error:
+        raise GateError(f"{task}: {error.message}", hint=error.hint) from error
+    reporter.note(
+        f"{task}: answers from confidence {chosen.threshold:.3f} on: {chosen.coverage:.2f} of those kept"
+        f" for it, {chosen.correct} of {chosen.answered} right; at least {chosen.lower_bound:.3f} at "
+        f"{chosen.confidence_level:.0%}"
+    )
+    return chosen.threshold

@@ -132,4 +132,6 @@ def _find_code(codes: Sequence[int | None], store: Store) -> int:
             f"killed from outside: {', '.join(names)}\n{describe_signs(store, len(codes))}",
             hint="This is often a want of memory: use a smaller micro_batch_size or fewer processes.",
         )
-    return max(code or 0 for code in codes)
+    ended = [code or 0 for code in codes]
+    # Some records that failed in one process are nothing beside another that could not go on.
+    return next((code for code in ended if code not in (0, EXIT_SOME_RECORDS_FAILED)), max(ended))

@@ -104,13 +104,19 @@ def choose_way(given: Mapping[str, Any]) -> Literal["file", "stream", "calibrate
     if data == "-":
         names = {"out": "--out", "as_json": "--json", "resume": "--resume", "overwrite": "--overwrite"}
         names |= {"shard": "--shard", "nproc": "--nproc", "limit": "--limit"}
-        if refused := [option for name, option in names.items() if given[name]]:
+        names |= {"on_bad": "--on-bad", "encoding": "--encoding"}
+        usual = {"on_bad": "keep", "encoding": "utf-8"}
+        if refused := [
+            option for name, option in names.items() if given[name] not in (None, False, usual.get(name))
+        ]:
             raise UsageError(
                 f"{refused[0]} does not go with - (stdin): rows go to stdout, as records come",
                 hint="Name a file of records, or redirect stdout.",
             )
         return "stream"
     if data is None and given["calibrate"] is not None and out is None:
+        if lost := [name for name in ("shard", "nproc", "resume", "overwrite") if given[name]]:
+            raise UsageError(f"--{lost[0]} goes with DATA and --out", hint="DEV is asked about as a whole.")
         return "calibrate"
     if data is None or out is None:
         raise UsageError(
@@ -146,7 +152,8 @@ def check_calibrated_options(options: InferOptions) -> None:
     Raises:
         UsageError: Two of them exclude each other.
     """
-    if options.debias == "prior" and (options.shifts != 1 or options.shift_what != "both"):
+    moved = options.shifts != 1 or options.shift_what != "both" or not options.move_none
+    if options.debias == "prior" and moved:
         raise UsageError(
             "--debias prior and shifts exclude each other",
             hint="It takes the place of --shift, for one pass.",

@@ -67,11 +67,12 @@ def predict_file(
     output.check()
     from hkdcli.data.datasets import take_shard
 
-    dataset = take_shard(open_data(data, reporter), *shard)
+    whole = open_data(data, reporter)
+    tasks = {example.task for example in whole.examples}  # of all shards: their rows must have one hash
+    dataset = take_shard(whole, *shard)
     with hold_lock(output.path.with_name(f".{output.path.name}.lock")):
         from hkdcli.inference.predict import predict
 
-        tasks = {example.task for example in dataset.examples}
         with open_judge(model, options, tasks, reporter) as judge:
             if output.overwrite:
                 output.path.unlink(missing_ok=True)
@@ -110,7 +111,7 @@ def predict_in_processes(
     if not output.resume:
         for part in parts:
             part.unlink(missing_ok=True)
-    code = launch([sys.executable, "-m", "hkdcli", "infer", *command, "--resume"], count)
+    code = launch([sys.executable, "-m", "hkdcli", "infer", "--resume", *command], count)
     if code not in (0, EXIT_SOME_RECORDS_FAILED):
         return Outcome({}, exit_code=code)
     merged = _merge(parts, dataset, output.path)
@@ -172,7 +173,7 @@ def calibrate_model(model: str, data: DataOptions, options: InferOptions, report
     """
     path, fit = calibrate(model, open_data(data, reporter), options, reporter)
     reporter.note(f"calibration: {path}")
-    return Outcome({"calibration": str(path), "fit": fit.model_dump(mode="json")}, tables=[tabulate_fit(fit)])
+    return Outcome({"calibration": str(path), "fit": fit.model_dump(mode="json")}, tables=tabulate_fit(fit))
 
 
 def _take_part(output: Output, rank: int, count: int) -> Output:

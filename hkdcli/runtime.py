@@ -90,10 +90,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class MemoryGauge:
-    """How much of a device's memory is in use at most."""
+    """How much of a device's memory is in use at most; `held` is the share when the gauge was made."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        if device.type == "cuda":
+            self.read_share()  # what was in use at most before is no matter
+        self.held = self.read_share()
 
     def read_share(self) -> float:
         """The largest share, in [0, 1], since it was last read; on a CPU the share of the moment."""

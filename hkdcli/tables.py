@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from hkdcli.inference.calibration_file import Fit
 
 
+COVERAGES = (0.25, 0.5, 0.75, 0.9, 1.0)  # rows of the table; metrics.json has all
+
+
 def tabulate(title: str, values: Mapping[str, Any]) -> Table:
     """One row a figure."""
     return Table(title, ("figure", "value"), [(name, _render(value)) for name, value in values.items()])
@@ -30,22 +33,35 @@ def tabulate_metrics(metrics: Metrics) -> list[Table]:
     return [
         Table("Scores", ("metric", *scores), rows),
         Table("Per class", ("task", "class", "precision", "recall", "f1", "support"), classes),
+        *_tabulate_risk(metrics),
         tabulate("Counts", metrics.counts),
     ]
 
 
-def tabulate_fit(fit: Fit) -> Table:
-    """What was fitted for each task, one column a task."""
+def _tabulate_risk(metrics: Metrics) -> list[Table]:
+    """How many of the most confident answers are wrong, at some coverages; nothing without confidences."""
+    curves = {"all": metrics.risk_coverage, **{name: t.risk_coverage for name, t in metrics.tasks.items()}}
+    shown = {name: {p["coverage"]: p["risk"] for p in curve} for name, curve in curves.items() if curve}
+    rows = [
+        [f"{coverage:.2f}", *(_render(risks.get(coverage)) for risks in shown.values())]
+        for coverage in COVERAGES
+    ]
+    return [Table("Risk among the most confident", ("coverage", *shown), rows)] if shown else []
+
+
+def tabulate_fit(fit: Fit) -> list[Table]:
+    """What was fitted for each task, one column a task; and letter priors, one row for each."""
     names = ("decoding", "temperature", "threshold", "nll_before", "nll_after", "ece_before", "ece_after")
     rows = [[name, *(_render(getattr(task, name)) for task in fit.tasks.values())] for name in names]
     for half in ("fit_half", "test_half"):
         rows.append([half, *(str(len(getattr(task, half).correct)) for task in fit.tasks.values())])
-    rows += [
-        [f"letter prior, {count} choices", " ".join(f"{log:+.2f}" for log in logs), task]
+    priors = [
+        [task, str(count), " ".join(f"{log:+.2f}" for log in logs)]
         for task, found in fit.letter_prior.items()
         for count, logs in found.items()
     ]
-    return Table("Calibration", ("figure", *fit.tasks), rows)
+    tables = [Table("Calibration", ("figure", *fit.tasks), rows)] if fit.tasks else []
+    return tables + ([Table("Letter prior", ("task", "choices", "log prior"), priors)] if priors else [])
 
 
 def tabulate_levels(scores: Sequence[Mapping[str, Any]]) -> Table:

@@ -210,8 +210,8 @@ def choose_subject(verdict: CaptionVerdict | ClaimVerdict, phrase: str | None) -
         phrase: One of the caption's; None is the one most probably hallucinated.
 
     Returns:
-        That the phrase is hallucinated, or is not, as the verdict says; or that the claim's label is right,
-        the most probable one where the detector abstained.
+        That the phrase is hallucinated, or is not, as the verdict says; or that the claim's label is right.
+        Where the detector abstained, what is the more probable.
 
     Raises:
         UsageError: The verdict is about no such phrase.
@@ -231,9 +231,10 @@ def choose_subject(verdict: CaptionVerdict | ClaimVerdict, phrase: str | None) -
     index = suspicion.index(max(suspicion)) if phrase is None else texts.index(phrase)
     chosen = verdict.phrases[index]
     example = build_caption_example("0", CaptionRequest(b"", verdict.caption, texts, verdict.question))
-    said = f"{chosen.text!r} is {'' if chosen.hallucinated else 'not '}hallucinated"
-    probability = chosen.probability if chosen.hallucinated else 1 - chosen.probability
-    return Subject(example, example.choices[index + 1].id, chosen.hallucinated, said, probability)
+    is_affirmed = chosen.probability >= 0.5 if verdict.abstained else chosen.hallucinated
+    said = f"{chosen.text!r} is {'' if is_affirmed else 'not '}hallucinated"
+    probability = chosen.probability if is_affirmed else 1 - chosen.probability
+    return Subject(example, example.choices[index + 1].id, is_affirmed, said, probability)
 
 
 def _parse(name: str, texts: Mapping[str, str], choices: Sequence[str]) -> Example:

@@ -187,6 +187,8 @@ def test_a_detector_may_abstain():
     claim = detector.check_claim(PICTURE, "It is red.")
     assert (claim.abstained, claim.label, claim.probabilities["False"]) == (True, None, 0.6)
     assert detector.explain(PICTURE, claim, grid=1).verdict == "the claim is False"
+    found = detector.explain(PICTURE, caption, grid=1)
+    assert (found.verdict, found.probability) == ("'cat' is hallucinated", 0.6)
 
 
 # Many at once

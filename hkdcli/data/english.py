@@ -56,7 +56,7 @@ ADJECTIVES = _read(
     """red green blue yellow purple orange pink brown black white gray grey cyan beige golden silver dark
     light bright colorful colourful big small large little tiny huge giant tall short long wide narrow thick
     thin young old new older younger elderly adult male female happy sad wet dry hot cold warm clean dirty
-    empty full open closed round square flat high low deep wooden metal plastic grassy sandy rocky snowy
+    empty full open closed round flat high low deep wooden metal plastic grassy sandy rocky snowy
     sunny cloudy busy beautiful pretty cute nice fresh ripe transparent striped broken plaid floral fluffy
     furry shiny rustic modern vintage quiet lush outdoor indoor visible various brightly"""
 )

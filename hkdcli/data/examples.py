@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hkdcli.atomic import write_atomic
@@ -47,7 +47,8 @@ def read_examples(path: str | Path, *, encoding: str = "utf-8", strict: bool = F
 
     Returns:
         Examples in file order, bad rows in file order, warnings. Identical rows are kept once; a
-        second, different row of the same id is bad (`record.duplicate_id`).
+        second, different row of the same id is bad (`record.duplicate_id`). A bad row whose id another
+        record has is given without it.
 
     Raises:
         DataError: The whole file is unusable, or holds no records.
@@ -73,7 +74,9 @@ def read_examples(path: str | Path, *, encoding: str = "utf-8", strict: bool = F
                 contradicted.append(example.id)
     if not kept and not bad_rows:
         raise DataError("0 records", [BadRow("data.no_records", "", str(path), "the file holds no records")])
-    return ReadResult(tuple(kept.values()), tuple(bad_rows), _build_warnings(twice, contradicted))
+    return ReadResult(
+        tuple(kept.values()), tuple(_disown(bad_rows, set(kept))), _build_warnings(twice, contradicted)
+    )
 
 
 def write_examples(path: str | Path, examples: Iterable[Example]) -> None:
@@ -100,6 +103,16 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> None:
         row = BadRow("record.unsupported_value", "", str(path), ascii(str(error))[:200])
         raise DataError("cannot be written as JSON", [row]) from error
     write_atomic(path, data)
+
+
+def _disown(bad_rows: Iterable[BadRow], taken: set[str]) -> Iterator[BadRow]:
+    """Bad rows without an id that another record has: by an id one finds one record, and one prediction."""
+    for row in bad_rows:
+        if row.id and row.id in taken and row.code != "record.duplicate_id":
+            yield replace(row, id="", detail=f"{row.detail} (and its id {row.id} is that of another record)")
+        else:
+            yield row
+            taken.add(row.id)
 
 
 def _refuse_second(example: Example, path: str) -> BadRow:

@@ -39,16 +39,14 @@ class LineStream:
             list[Example | BadRow]: One to `size` records in order; a line that is no record is a BadRow.
         """
         batch: list[Example | BadRow] = []
-        while self._is_open or self._buffer:
+        while self._is_open or self._buffer or batch:
             while len(batch) < size and (line := self._take_line()) is not None:
                 batch += self._parse(line)
             if len(batch) >= size or (batch and not self._has_more()):
-                yield batch
-                batch = []
+                yield batch[:size]  # a line that is an array may have held more
+                batch = batch[size:]
             elif self._is_open:
                 self._read()
-        if batch:
-            yield batch
 
     def _take_line(self) -> bytes | None:
         """The next whole line; what the end of the stream leaves is one too."""

@@ -153,7 +153,7 @@ def compare_answers(scorer: Scorer, asked: Sequence[Asked], tolerance: Tolerance
 
 
 def _score(scorer: Scorer, example: Example, image: LoadedImage) -> Array:
-    """Alone, so that one that cannot be asked spoils no others; not by a beam, which may find other answers."""
+    """Alone, so that one that cannot be asked spoils no others; never by a beam, which may find others."""
     build_legal_answers(example)
     return scorer.score([example], [image], [[identity_presentation(example)]])[0].log_probs[0]
 

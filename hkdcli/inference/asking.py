@@ -107,6 +107,4 @@ def combine_orders(
 def decide(example: Example, posterior: Posterior, rule: Rule) -> tuple[Posterior, Answer]:
     """The calibrated posterior and the answer chosen from it; whether to give it is left to the caller."""
     calibrated = temper(posterior, rule.temperature)
-    threshold = rule.threshold if example.task == "hallucination" else None
-    decoding: Decoding = "map" if rule.decoding == "threshold" and threshold is None else rule.decoding
-    return calibrated, decode(calibrated, decoding, none_id=example.none_id, threshold=threshold)
+    return calibrated, decode(calibrated, rule.decoding, none_id=example.none_id, threshold=rule.threshold)

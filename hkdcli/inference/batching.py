@@ -10,7 +10,7 @@ from hkdcli.errors import MachineLimitError
 WINDOW = 1024  # records that are sorted at once, and so the farthest that a row is from its place
 FIRST_SIZE = 8
 LARGEST_SIZE = 256
-SPARE_SHARE = 0.4  # twice as much as that still leaves a fifth of the memory free
+MOST_SHARE = 0.8  # of the memory, that a batch may be expected to need
 STRIKES = 3
 
 
@@ -50,11 +50,14 @@ class BatchSize:
         self.largest = largest
         self._strikes = 0
 
-    def take_note(self, records: int, used_share: float) -> None:
-        """A batch of so many records went well, with at most this share of the memory in use."""
-        self._strikes = 0
-        if self.grows and records >= self.size and used_share < SPARE_SHARE:
+    def take_note(self, records: int, doubled_share: float) -> None:
+        """A batch of so many records is through; twice as many would need this share of the memory."""
+        if self.grows and records >= self.size and doubled_share < MOST_SHARE:
             self.size = min(2 * self.size, self.largest)
+
+    def forgive(self) -> None:
+        """Some records fitted, so that those before them were too large, and not the memory gone."""
+        self._strikes = 0
 
     def shrink(self, records: int) -> None:
         """Memory ran out with so many records at once; from now on fewer are asked, and never more again.

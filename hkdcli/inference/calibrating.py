@@ -10,7 +10,7 @@ from hkdcli.data.examples import Example
 from hkdcli.data.records import Task
 from hkdcli.errors import BadRow, DataError
 from hkdcli.inference.asking import Asking, Judge
-from hkdcli.inference.calibration import Labelled, fit_task, split_ids
+from hkdcli.inference.calibration import MIN_RECORDS, Labelled, fit_task, split_ids
 from hkdcli.inference.calibration_file import AskedHow, Fit
 from hkdcli.inference.decode import Array, Decoding, Posterior, build_posterior
 from hkdcli.inference.judging import Answered
@@ -51,7 +51,7 @@ def fit_judge(
         The fit, of every task that has enough records.
 
     Raises:
-        DataError: no record has an answer, and no letter prior was asked for.
+        DataError: no record has an answer, or no task enough of them, and no letter prior was asked for.
     """
     needs_prior = asking.debias == "prior"
     if not needs_prior and all(example.answer is None for example in dataset.examples):
@@ -65,11 +65,18 @@ def fit_judge(
         # What is counted on the test half must have had no part in anything that is fitted.
         _, test_ids = split_ids(example.id for example, _ in own if example.answer)
         prior = _estimate_prior([each for each in own if each[0].id not in test_ids]) if needs_prior else None
-        labelled = [_label(example, answered, prior) for example, answered in own if example.answer]
-        if labelled or prior is None:
-            tasks[task] = fit_task(task, labelled, decoding=None if task == "factuality" else decoding)
+        labelled = _label_all(own, prior, reporter)
         if prior is not None:
             priors[task] = {count: tuple(map(float, logs)) for count, logs in prior.items()}
+        if len(labelled) >= MIN_RECORDS:
+            tasks[task] = fit_task(task, labelled, decoding=None if task == "factuality" else decoding)
+        elif labelled:
+            reporter.warn(f"{task}: {len(labelled)} labelled records are too few; it stays uncalibrated")
+    if not tasks and not priors:
+        raise DataError(
+            f"{dataset.name}: no task has {MIN_RECORDS} labelled records to calibrate on",
+            hint="give more with a gold answer; some hundred make it reliable",
+        )
     return Fit(
         asking=AskedHow(**asdict(asking)),
         tasks=tasks,
@@ -105,6 +112,20 @@ def _estimate_prior(said: Said) -> dict[int, Array]:
         CycledRecord(answered.combined.posterior.answers, answered.log_probs, answered.shown)
         for _, answered in said
     )
+
+
+def _label_all(said: Said, prior: Mapping[int, Array] | None, reporter: Reporter) -> list[Labelled]:
+    """The records that have an answer, less those whose number of choices the prior does not know."""
+    labelled: list[Labelled] = []
+    bad: list[BadRow] = []
+    for example, answered in said:
+        try:
+            labelled += [_label(example, answered, prior)] if example.answer else []
+        except DataError as error:
+            bad += error.rows
+    if bad:
+        reporter.warn(f"{len(bad)} labelled records are left out of the fit (first: {bad[0]})")
+    return labelled
 
 
 def _label(example: Example, answered: Answered, prior: Mapping[int, Array] | None) -> Labelled:

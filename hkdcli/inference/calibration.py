@@ -17,6 +17,7 @@ import numpy as np
 
 from hkdcli.data.records import Task
 from hkdcli.errors import DataError
+from hkdcli.evaluation.calibration import compute_calibration_error
 from hkdcli.inference.decode import (
     Answer,
     Array,
@@ -32,7 +33,6 @@ from hkdcli.inference.task_fit import (
     MIN_TEMPERATURE,
     Half,
     TaskFit,
-    compute_ece,
     round_confidence,
 )
 
@@ -40,6 +40,8 @@ MIN_RECORDS = 10
 PROBABILITY_FLOOR = 1e-12
 """Probability of a gold answer that a posterior gives none: impossible, or missing in a beam."""
 MAX_THRESHOLDS = 200
+FOLDS = 5
+RESAMPLES = 1000
 
 
 class Labelled(NamedTuple):
@@ -57,8 +59,8 @@ def fit_task(task: Task, items: Sequence[Labelled], *, decoding: Decoding | None
     Args:
         task: whose records these are.
         items: labelled records with different ids, in any order.
-        decoding: how to decode; None: "map", or for hallucination "threshold" where its micro-F1 on the fit
-            half is above that of "map".
+        decoding: how to decode; None: "map", or for hallucination "threshold" where its micro-F1 over the
+            folds of the fit half is above that of "map" and hardly by chance.
 
     Returns:
         The fit; it does not depend on the order of the records.
@@ -85,8 +87,8 @@ def fit_task(task: Task, items: Sequence[Labelled], *, decoding: Decoding | None
         threshold=threshold,
         nll_before=_compute_item_nll(test, 1.0),
         nll_after=_compute_item_nll(test, temperature),
-        ece_before=compute_ece(judge(test, 1.0, plain)),
-        ece_after=compute_ece(test_half),
+        ece_before=_compute_ece(judge(test, 1.0, plain)),
+        ece_after=_compute_ece(test_half),
         fit_half=judge(fit, temperature, chosen, threshold),
         test_half=test_half,
     )
@@ -173,22 +175,52 @@ def judge(
 def _choose_decoding(
     task: Task, items: Sequence[Labelled], wanted: Decoding | None
 ) -> tuple[Decoding, float | None]:
-    """Decoding and threshold for tempered records."""
+    """Decoding and threshold for tempered records.
+
+    A threshold always gains on the records that it was fitted to, so each fold is decoded by what the others
+    would have chosen; and on few records it gains by chance, so most resamples of the records must agree.
+    """
     if wanted in ("map", "expected-f1") or (wanted is None and task == "factuality"):
         return wanted or "map", None
-    posteriors, golds = [item.posterior for item in items], [item.gold for item in items]
-    threshold = fit_threshold(posteriors, golds, [item.none_id for item in items])
-    by_map = [decode_map(posterior) for posterior in posteriors]
-    by_threshold = [
-        decode(item.posterior, "threshold", none_id=item.none_id, threshold=threshold) for item in items
+    if wanted is None and not _is_gain(*_decode_folds(items), [item.gold for item in items]):
+        return "map", None
+    return "threshold", _fit_items(items)
+
+
+def _decode_folds(items: Sequence[Labelled]) -> tuple[list[Answer], list[Answer]]:
+    """Answers by a threshold that each record had no part in, and by map."""
+    rules = [
+        _fit_items([item for place, item in enumerate(items) if place % FOLDS != f]) for f in range(FOLDS)
     ]
-    gains = _compute_micro_f1(by_threshold, golds) > _compute_micro_f1(by_map, golds)
-    return ("threshold", threshold) if wanted == "threshold" or gains else ("map", None)
+    by_threshold = [
+        decode(item.posterior, "threshold", none_id=item.none_id, threshold=rules[place % FOLDS])
+        for place, item in enumerate(items)
+    ]
+    return by_threshold, [decode_map(item.posterior) for item in items]
 
 
-def _compute_micro_f1(answers: Sequence[Answer], golds: Sequence[Answer]) -> float:
-    hits = sum(len(answer & gold) for answer, gold in zip(answers, golds, strict=True))
-    return 2 * hits / (sum(map(len, answers)) + sum(map(len, golds)))
+def _is_gain(ours: Sequence[Answer], theirs: Sequence[Answer], golds: Sequence[Answer]) -> bool:
+    """Whether `ours` has the better micro-F1 in 95 % of bootstrap resamples of the records."""
+    counts = np.array(
+        [
+            (len(our & gold), len(our) + len(gold), len(their & gold), len(their) + len(gold))
+            for our, their, gold in zip(ours, theirs, golds, strict=True)
+        ]
+    )
+    drawn = np.random.default_rng(0).integers(len(counts), size=(RESAMPLES, len(counts)))
+    sums = counts[drawn].sum(axis=1)
+    return bool(np.mean(sums[:, 0] / sums[:, 1] > sums[:, 2] / sums[:, 3]) >= 0.95)
+
+
+def _fit_items(items: Sequence[Labelled]) -> float:
+    return fit_threshold(
+        [item.posterior for item in items], [item.gold for item in items], [item.none_id for item in items]
+    )
+
+
+def _compute_ece(half: Half) -> float:
+    """The calibration error of `hkd evaluate`; a half is never empty."""
+    return compute_calibration_error(np.array(half.confidence), np.array(half.correct, dtype=np.bool_)) or 0.0
 
 
 def _temper_all(items: Sequence[Labelled], temperature: float) -> list[Labelled]:

@@ -92,7 +92,8 @@ def render_evidence(image: Image.Image, evidence: npt.ArrayLike) -> Image.Image:
     """Lay a map over its picture: red where a cell supports the verdict, blue where it speaks against it.
 
     A cell is the more opaque the more it weighs, up to `MOST_OPACITY` for the strongest of this map; maps of
-    two verdicts do not share a scale. Without evidence anywhere the picture is returned as it is.
+    two verdicts do not share a scale. The picture itself is
+    shown in grey, so that the two colours are seen on it.
 
     Args:
         image: [H, W], RGB.
@@ -108,7 +109,9 @@ def render_evidence(image: Image.Image, evidence: npt.ArrayLike) -> Image.Image:
     spread = np.repeat(np.repeat(weights, np.diff(edges[0]), axis=0), np.diff(edges[1]), axis=1)
     opacity = MOST_OPACITY * np.abs(spread)[..., None]
     colour = np.where(spread[..., None] > 0, SUPPORTS, OPPOSES)
-    blended = (1 - opacity) * np.asarray(image.convert("RGB"), dtype=np.float64) + opacity * colour
+    blended = (1 - opacity) * np.asarray(
+        image.convert("L").convert("RGB"), dtype=np.float64
+    ) + opacity * colour
     return Image.fromarray(np.rint(blended).astype(np.uint8))
 
 

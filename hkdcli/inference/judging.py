@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from hkdcli.data.prompts import Presentation
 from hkdcli.errors import BadRow, DataError, MachineLimitError
 from hkdcli.inference.abstention import is_answered
 from hkdcli.inference.asking import Judge, combine_orders, decide
+from hkdcli.inference.batching import BatchSize
 from hkdcli.inference.decode import Answer, build_posterior
 from hkdcli.inference.rows import Row, RunHashes, render_failure, render_orders, render_prediction
 from hkdcli.inference.shift import Combined
@@ -44,10 +45,6 @@ class Answered:
     log_probs: npt.NDArray[np.float64]
     truncated: bool
     approximate: bool
-
-
-OnMemory = Callable[[int], None]
-"""Told how many records at once were too many; raises where nothing smaller is worth a try."""
 
 
 def load_batch(judge: Judge, images: ImageSource, examples: Sequence[Example]) -> Loaded:
@@ -88,19 +85,19 @@ def load_batch(judge: Judge, images: ImageSource, examples: Sequence[Example]) -
     return Loaded(tuple(examples), tuple(usable), tuple(pictures), prepared, failures)
 
 
-def judge_batch(judge: Judge, loaded: Loaded, on_memory: OnMemory | None = None) -> list[Answered | BadRow]:
+def judge_batch(judge: Judge, loaded: Loaded, size: BatchSize | None = None) -> list[Answered | BadRow]:
     """What the model says about each record, or what is wrong with it.
 
     Args:
         judge: asks the model.
         loaded: the records.
-        on_memory: told when memory runs out, before the records are tried again in halves; None: that is a
-            MachineLimitError.
+        size: told what fits and what does not, which is tried again in halves; None: memory that runs out
+            is a MachineLimitError.
 
     Returns:
         One entry per record of `loaded.examples`, in order.
     """
-    answered = dict(_judge(judge, loaded.usable, loaded.images, loaded.prepared, on_memory))
+    answered = dict(_judge(judge, loaded.usable, loaded.images, loaded.prepared, size))
     return [loaded.failures.get(example.id) or answered[example.id] for example in loaded.examples]
 
 
@@ -154,16 +151,16 @@ def _judge(
     examples: Sequence[Example],
     images: Sequence[LoadedImage],
     prepared: Any,
-    on_memory: OnMemory | None,
+    size: BatchSize | None,
 ) -> list[tuple[str, Answered | BadRow]]:
     if not examples:
         return []
     try:
         scored = judge.scorer.score_prepared(prepared)
     except MachineLimitError as error:
-        if on_memory is None:
+        if size is None:
             raise
-        on_memory(len(examples))
+        size.shrink(len(examples))
         if len(examples) == 1:
             return [(examples[0].id, BadRow("machine.memory", examples[0].id, examples[0].image, str(error)))]
         parts = [slice(0, len(examples) // 2), slice(len(examples) // 2, None)]
@@ -172,13 +169,15 @@ def _judge(
             return [(examples[0].id, _find_row(error, examples[0]))]
         parts = [slice(place, place + 1) for place in range(len(examples))]
     else:
+        if size is not None:
+            size.forgive()
         return [(e.id, _combine(judge, e, one)) for e, one in zip(examples, scored, strict=True)]
     # Outside of the handlers: what they hold of the failed attempt is free now.
     return [
         pair
         for part in parts
         for pair in _judge(
-            judge, examples[part], images[part], _prepare(judge, examples[part], images[part]), on_memory
+            judge, examples[part], images[part], _prepare(judge, examples[part], images[part]), size
         )
     ]
 

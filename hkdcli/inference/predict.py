@@ -80,7 +80,12 @@ def predict(
             reporter.finish()  # after an interrupt too: a bar leaves the terminal as it was
     ids = [example.id for example in dataset.examples]
     put_in_order(out, [*ids, *(row.id for row in dataset.bad_rows if row.id)])
-    failed = counts.failed + sum(not row.id for row in dataset.bad_rows)
+    nameless = [row for row in dataset.bad_rows if not row.id]
+    if nameless:
+        reporter.warn(
+            f"{len(nameless)} records have no id of their own, and so no row (first: {nameless[0]})"
+        )
+    failed = counts.failed + len(nameless)
     resumed = len(done.status) if done else 0
     return PredictSummary(
         out, len(counts.status), failed, counts.abstained, resumed, counts.truncated, judge.scorer.prompt_hash

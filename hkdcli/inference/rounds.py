@@ -53,8 +53,9 @@ def ask_all(
             batches = [b for b in split(left, at_once) if any(example.id not in done for example in b)]
             left = []
             for number, loaded in enumerate(loader.load(batches)):
-                said = judge_batch(judge, loaded, size.shrink)
-                size.take_note(len(loaded.examples), memory.read_share())
+                said = judge_batch(judge, loaded, size)
+                # Weights, and what others use, do not double with the records.
+                size.take_note(len(loaded.examples), 2 * memory.read_share() - memory.held)
                 yield [pair for pair in zip(loaded.examples, said, strict=True) if pair[0].id not in done]
                 if judge.scorer.fell_back and not told:
                     told = True

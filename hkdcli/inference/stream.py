@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -45,28 +45,31 @@ def answer_stream(
         Counts; every record without a row counts as failed.
     """
     hashes, size, seen = judge.compute_hashes(), BatchSize(None), set[str]()
-    total = failed = 0
+    total = written = failed = 0
     for batch in batches:
         total += len(batch)
-        usable = [record for record in batch if isinstance(record, Example) and record.id not in seen]
-        said = dict(
-            zip(
-                (example.id for example in usable),
-                judge_batch(judge, load_batch(judge, images, usable), size.shrink),
-                strict=True,
-            )
-        )
-        for record in batch:
-            if not record.id or record.id in seen:
-                failed += 1
-                reporter.warn(f"no row: {record}" if not record.id else f"{record.id}: came before; no row")
-                continue
-            seen.add(record.id)
+        kept = list(_take_new(batch, seen, reporter))
+        usable = [record for record in kept if isinstance(record, Example)]
+        answers = iter(judge_batch(judge, load_batch(judge, images, usable), size))
+        for record in kept:
             if isinstance(record, BadRow):
                 row = render_failure(record, None, hashes)
             else:
-                row = render_row(judge, record, said[record.id], hashes)
+                row = render_row(judge, record, next(answers), hashes)
             failed += row["status"] == "error"
             out.write(render_line(row))
+        written += len(kept)
         out.flush()
-    return StreamSummary(total, failed)
+    return StreamSummary(total, failed + total - written)
+
+
+def _take_new(
+    batch: Sequence[Example | BadRow], seen: set[str], reporter: Reporter
+) -> Iterator[Example | BadRow]:
+    """Those with an id that has not been seen; it has been from then on."""
+    for record in batch:
+        if record.id and record.id not in seen:
+            seen.add(record.id)
+            yield record
+        else:
+            reporter.warn(f"{record.id}: came before; no row" if record.id else f"no row: {record}")

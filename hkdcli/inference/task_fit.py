@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hkdcli.inference.decode import Decoding
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
-ECE_BINS = 15
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -61,17 +59,6 @@ class TaskFit(CalibrationPart):
         if (self.threshold is not None) != (self.decoding == "threshold"):
             raise ValueError("threshold and decoding do not go together")
         return self
-
-
-def compute_ece(half: Half, bins: int = ECE_BINS) -> float:
-    """Expected calibration error: sum over bins of (records in it / R) * |mean confidence - share correct|.
-
-    The bins are equally wide; one that ends at x begins the next with x, and the last holds 1.
-    """
-    confidence, correct = np.array(half.confidence), np.array(half.correct, dtype=np.float64)
-    places = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    gaps = np.bincount(places, weights=confidence - correct, minlength=bins)
-    return min(float(np.abs(gaps).sum() / len(confidence)), 1.0)
 
 
 def round_confidence(confidence: float) -> float:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import signal
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +90,24 @@ def _load_ahead(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message=".*excessive worker creation.*")
-        iterator = iter(loader)
+        with _own_child_signal():
+            iterator = iter(loader)
     yield from iterator
+
+
+@contextmanager
+def _own_child_signal() -> Iterator[None]:
+    """Put back what happens when a child dies.
+
+    torch's handler raises wherever this process is at that moment, in the middle of the model too. Without
+    it the loader itself sees that a worker is gone, within seconds of waiting for it.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, before)
 
 
 def _describe_limits() -> str:

@@ -180,17 +180,31 @@ def _download(name: str, *, local_files_only: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     repository, _, revision = name.partition("@")
-    return Path(
-        _explain_hub_errors(
-            name,
-            lambda: snapshot_download(
-                repository,
-                revision=revision or None,
-                allow_patterns=_DOWNLOADED,
-                local_files_only=local_files_only,
-            ),
-        )
+    folder = _explain_hub_errors(
+        name,
+        lambda: snapshot_download(
+            repository,
+            revision=revision or None,
+            allow_patterns=_DOWNLOADED,
+            local_files_only=local_files_only,
+        ),
     )
+    _check_complete(Path(folder), repository)
+    return Path(folder)
+
+
+def _check_complete(folder: Path, repository: str) -> None:
+    """Refuse a model of the cache that lacks files: links that lead nowhere, shards that never came."""
+    lost = {path.name for path in folder.iterdir() if not path.exists()}
+    for index in folder.glob("*.safetensors.index.json"):
+        if index.exists():
+            names = map(str, read_json(index).get("weight_map", {}).values())
+            lost |= {name for name in names if not (folder / name).exists()}
+    if lost:
+        raise OfflineError(
+            f"{repository}: the hub's cache lacks files of it: {', '.join(sorted(lost))}",
+            hint=f"hf cache verify {repository}; or, where there is a network: hf download {repository}",
+        )
 
 
 def _explain_hub_errors(name: str, download: Callable[[], str]) -> str:
@@ -205,6 +219,7 @@ def _explain_hub_errors(name: str, download: Callable[[], str]) -> str:
     )
 
     repository = name.partition("@")[0]
+    wanted = " ".join(f"'{pattern}'" for pattern in _DOWNLOADED)
     try:
         return download()
     except GatedRepoError as error:
@@ -215,5 +230,5 @@ def _explain_hub_errors(name: str, download: Callable[[], str]) -> str:
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
         raise OfflineError(
             f"{name}: no such folder, the hub cannot be reached, and its cache does not hold the model",
-            hint=f"where there is a network: hf download {repository}; or give a local folder",
+            hint=f"where there is a network: hf download {repository} --include {wanted}; or give a folder",
         ) from error

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hkdcli import engine
 from hkdcli.__main__ import main
 from hkdcli.errors import DataError, UsageError
 from hkdcli.opening import DataOptions, ModelSource, find_model, open_data
@@ -167,3 +168,18 @@ def test_a_whole_run_through_the_command_line(
     assert not list(tmp_path.glob(".*.lock"))
     code, metrics = call(capsys, "evaluate", "p.jsonl", "scenes:test")
     assert code == 0 and metrics["counts"]["missing"] == 596
+
+
+def test_the_risk_of_the_most_confident_is_a_table_where_rows_say_how_sure_they_are(tmp_path: Path) -> None:
+    from hkdcli.scenes.source import load_scenes
+
+    examples = load_scenes("test", size=10).examples
+    for name, certain in (("plain", {}), ("sure", {"confidence": 0.5})):
+        rows = [
+            {"id": example.id, "prediction": sorted(example.answer or ()), **certain} for example in examples
+        ]
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        outcome = engine.evaluate(tmp_path / name, DataOptions("scenes:test", limit=10))
+        tables = {table.title: table for table in outcome.tables}
+        assert ("Risk among the most confident" in tables) == bool(certain)
+    assert [row[1] for row in tables["Risk among the most confident"].rows] == ["0.000"] * 5

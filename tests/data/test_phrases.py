@@ -144,3 +144,11 @@ def test_time_is_linear_in_the_caption(unit):
 @given(st.text(min_size=1, max_size=80))
 def test_ten_thousand_characters_of_anything_are_read(piece):
     assert len(propose_phrases((piece * 10_000)[:10_000])) <= MAX_PHRASES
+
+
+def test_a_word_of_shape_may_end_a_thing() -> None:
+    assert propose_phrases("square in yellow, purple square.") == (
+        "square",
+        "square in yellow",
+        "purple square",
+    )

@@ -315,3 +315,12 @@ def test_missing_file_and_devices(tmp_path):
         read_examples("/dev/zero")
     with pytest.raises(DataError, match="data.unreadable"):
         read_examples("a\0b")
+
+
+def test_a_bad_row_never_has_the_id_of_another_record(tmp_path):
+    good, twice = {**make_factuality(), "id": "x"}, {**make_factuality(), "id": "z", "choices": []}
+    path = write_jsonl(tmp_path / "rows.jsonl", [{**good, "choices": []}, good, twice, twice])
+    result = read_examples(path)
+    assert [example.id for example in result.examples] == ["x"]
+    assert [row.id for row in result.bad_rows] == ["", "z", ""]
+    assert "x" in result.bad_rows[0].detail and "z" in result.bad_rows[2].detail

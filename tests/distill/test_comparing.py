@@ -112,13 +112,13 @@ def test_beside_a_pair_that_learns_together_a_further_teacher_may_be_of_any_fami
 def test_a_level_answers_as_many_records_at_once_as_it_is_trained_on(tiny_llava, tmp_path, monkeypatch):
     from hkdcli.inference.scoring import Scorer
 
-    before, sizes = Scorer.score, set()
+    before, sizes = Scorer.score_prepared, set()
 
-    def score(self, examples, *rest):
-        sizes.add(len(examples))
-        return before(self, examples, *rest)
+    def score(self, prepared):
+        sizes.add(len(prepared.examples))
+        return before(self, prepared)
 
-    monkeypatch.setattr(Scorer, "score", score)
+    monkeypatch.setattr(Scorer, "score_prepared", score)
     few = "pyramid.base.train={micro_batch_size: 2, evaluate_every: 1}"
     run(tmp_path, tiny_llava, tiny_llava, few, "data.test={scenes: {split: test, size: 4}}")
     assert sizes == {4, 2}  # the ready teacher, and the level

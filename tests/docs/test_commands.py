@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -42,7 +43,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (run / "manifest.json").write_text(json.dumps({"recipe": recipe}))
     (folder / "runs" / "scenes-online").mkdir()
     for place in ("quickstart/student", "quickstart/levels/1-medium/model", "scenes-online/student"):
-        (folder / "runs" / place).symlink_to(SHIPPED / "small")
+        shutil.copytree(SHIPPED / "small", folder / "runs" / place)  # calibration is written into some
+    shutil.copy(next((folder / "images").iterdir()), folder / "cat.png")
+    write_scenes(folder / "scenes", load_scenes("test", size=4))
     return folder
 
 
@@ -100,13 +103,60 @@ def check_distill(words: Sequence[str], folder: Path) -> None:
 
 
 def check_infer(words: Sequence[str], folder: Path) -> None:
+    """Run on a few records, whatever it is that it does with them."""
     options = parse(words)
-    if not (is_at_hand(options["model"]) and is_at_hand(options["data"])):
+    if not (is_at_hand(options["model"]) and is_at_hand(options["data"] or "scenes:dev")):
         return
     words = drop_options(words[1:], "--out", "--limit", "--overwrite", with_value={"--out", "--limit"})
+    if options["image"] is not None:
+        words = drop_options(words, "--evidence", with_value={"--evidence"})
+        drawn = ["--evidence", str(folder / "why.png")] if options["evidence"] else []
+        assert main([*words, *drawn]) == 0
+        assert not drawn or (folder / "why.png").exists()
+    elif options["data"] == "-":
+        assert len(run_stream(words).splitlines()) == RECORDS
+    elif options["calibrate"] is not None and options["data"] is None:
+        assert main([*words, "--limit", "60"]) == 0
+        assert (options["calibration"] or Path(options["model"], "student", "calibration.json")).exists()
+    elif options["target_precision"] is not None:
+        place = ["--calibration", str(options["calibration"])] if options["calibration"] else []
+        assert main(["infer", options["model"], "--calibrate", "scenes:dev", "--limit", "60", *place]) == 0
+        assert main([*words, "--out", str(folder / "p.jsonl")]) == 6  # 60 records promise nothing
+    else:
+        check_rows(words, folder)
+
+
+def check_rows(words: Sequence[str], folder: Path) -> None:
     out = folder / "p.jsonl"
-    assert main([*words, "--limit", str(RECORDS), "--out", str(out)]) == 0
+    expected = RECORDS // 2 if "--shard" in words else RECORDS
+    limit = [] if "--shard" in words else ["--limit", str(RECORDS)]
+    assert main([*words, *limit, "--out", str(out)]) == 0
+    assert len(out.read_text().splitlines()) == expected
+
+
+def run_stream(words: Sequence[str]) -> str:
+    """Rows for the records that come through stdin."""
+    with open("records.jsonl", "rb") as records:
+        command = [sys.executable, "-m", "hkdcli", *words]
+        return subprocess.run(command, stdin=records, capture_output=True, text=True, check=True).stdout
+
+
+def check_merge(words: Sequence[str], folder: Path) -> None:
+    """Of shards that are predicted here as the lines before say."""
+    options = parse(words)
+    shards = [str(folder / shard.name) for shard in options["shards"]]
+    for number, shard in enumerate(shards, start=1):
+        share = ["--shard", f"{number}/{len(shards)}", "--out", shard]
+        assert main(["infer", "scenes:small", options["data"], *share]) == 0
+    out = folder / "merged.jsonl"
+    assert main(["merge-shards", options["data"], *shards, "--out", str(out)]) == 0
     assert len(out.read_text().splitlines()) == RECORDS
+
+
+def check_export(words: Sequence[str], folder: Path) -> None:
+    words = drop_options(words[1:], "--out", "--check", with_value={"--out", "--check"})
+    assert main([*words, "--out", str(folder / "exported"), "--check", "2"]) == 0
+    assert (folder / "exported" / "README.md").exists()
 
 
 def check_evaluate(words: Sequence[str], folder: Path) -> None:
@@ -157,6 +207,8 @@ CHECKS: dict[str, Check] = {
     "distill-refine": check_distill,
     "infer": check_infer,
     "evaluate": check_evaluate,
+    "export": check_export,
+    "merge-shards": check_merge,
     "schema": check_plain,
 }
 

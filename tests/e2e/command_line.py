@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,9 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+from hkdcli.__main__ import main
 
 DEADLINE_S = 900  # generous: only a process that hangs takes this long, however busy the machine
 ENVIRONMENT = {
@@ -23,6 +28,37 @@ ENVIRONMENT = {
     # The package as this checkout has it, whatever folder the process is started in.
     "PYTHONPATH": str(Path(__file__).parents[2]),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a command said, on stdout and stderr."""
+
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document on stdout."""
+        return json.loads(self.out)
+
+
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    """What `ENVIRONMENT` is to other processes, for this one: the CPU, whatever the machine has."""
+    with patch("torch.cuda.is_available", return_value=False):
+        yield
+
+
+def call_hkd(*arguments: str | Path, code: int = 0) -> Said:
+    """`hkd ARGUMENTS` in this process, which is quicker: no start of Python, no import of torch."""
+    out, err = io.StringIO(), io.StringIO()
+    with on_cpu(), redirect_stdout(out), redirect_stderr(err):
+        ended = main(list(map(str, arguments)))
+    said = Said(out.getvalue(), err.getvalue())
+    assert ended == code, f"exit {ended}, not {code}\n{said.out}\n{said.err}"
+    assert "Traceback" not in said.err, said.err
+    return said
 
 
 def run_python(

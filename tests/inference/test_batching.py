@@ -78,7 +78,7 @@ def test_three_records_that_do_not_fit_alone_are_the_machine_s_limit():
     size = BatchSize(8)
     size.shrink(1)
     size.shrink(1)
-    size.take_note(1, 0.0)  # one that fits in between
+    size.forgive()  # one that fits in between
     size.shrink(1)
     size.shrink(1)
     with pytest.raises(MachineLimitError, match="3 records in a row"):

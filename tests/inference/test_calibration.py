@@ -18,7 +18,7 @@ from hkdcli.inference.calibration import (
     split_ids,
 )
 from hkdcli.inference.decode import build_posterior, decode, temper
-from hkdcli.inference.task_fit import Half, TaskFit, compute_ece
+from hkdcli.inference.task_fit import Half, TaskFit
 
 SINGLE = [frozenset(letter) for letter in "ABCD"]
 SETS = [frozenset(s) for s in ("n", "a", "b", "c", "ab", "ac", "bc", "abc")]
@@ -229,26 +229,6 @@ def test_a_model_that_is_always_certain_and_right_stays_so():
     certain = build_posterior(SETS, [-np.inf, 0.0, *[-np.inf] * 6])
     fit = fit_task("hallucination", [Labelled(f"r{i}", certain, frozenset("a"), "n") for i in range(10)])
     assert (fit.temperature, fit.decoding, fit.ece_after, fit.nll_after) == (1.0, "map", 0.0, 0.0)
-
-
-def test_expected_calibration_error_is_the_weighted_gap_of_the_bins():
-    # Bins of 1/15: the first two records share one (mean 0.95, half right), the third is alone.
-    half = Half(confidence=(0.96, 0.94, 0.3), correct=(True, False, False))
-    assert compute_ece(half) == pytest.approx((2 * 0.45 + 0.3) / 3)
-    assert compute_ece(Half(confidence=(1.0, 1.0), correct=(True, True))) == 0
-    assert compute_ece(Half(confidence=(1.0,), correct=(False,))) == 1
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=30))
-def test_expected_calibration_error_is_that_of_a_plain_loop(pairs):
-    confidence, correct = zip(*pairs, strict=True)
-    total = 0.0
-    for index in range(15):
-        inside = [(c, right) for c, right in pairs if min(int(c * 15), 14) == index]
-        total += abs(sum(c for c, _ in inside) - sum(right for _, right in inside))
-    assert compute_ece(Half(confidence=confidence, correct=correct)) == pytest.approx(
-        total / len(pairs), abs=1e-12
-    )
 
 
 def test_parts_that_do_not_go_together_are_refused():

@@ -206,3 +206,36 @@ def test_d16_d17_d20_d21_d22_hostile_texts_get_a_row_each_and_spoil_no_other(tin
     assert rows[3]["extra"] == hostile[3].extra
     assert rows[4]["prediction"] == alone[0]["prediction"]
     (tmp_path / "b").read_bytes().decode("ascii")
+
+
+def refuse(ids, monkeypatch):
+    score = Scorer.score_prepared
+
+    def limited(self, prepared):
+        if any(example.id in ids for example in prepared.examples):
+            raise MachineLimitError("no memory")
+        return score(self, prepared)
+
+    monkeypatch.setattr(Scorer, "score_prepared", limited)
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_many_records_that_never_fit_fail_alone_while_others_fit(scorer, tmp_path, monkeypatch, batch_size):
+    refuse(bad := {"r0", "r4", "r3", "r7"}, monkeypatch)  # never three in a row, in any order of lengths
+    rows = answer(make_dataset(9), scorer, tmp_path / "p", batch_size=batch_size)
+    assert {row["id"] for row in rows if row["status"] == "error"} == bad
+
+
+def test_one_by_one_a_run_ends_where_nothing_fits_too(scorer, tmp_path, monkeypatch):
+    refuse_more_than(0, monkeypatch)
+    with pytest.raises(MachineLimitError, match="in a row"):
+        answer(make_dataset(6), scorer, tmp_path / "p", batch_size=1)
+    assert len(read_rows(tmp_path / "p")) == 2
+
+
+def test_auto_grows_beside_a_model_that_fills_half_of_the_memory(scorer, tmp_path, monkeypatch):
+    tried = refuse_more_than(1000, monkeypatch)
+    shares = iter([0.5, 0.55, 0.6, *[0.7] * 9])
+    monkeypatch.setattr("hkdcli.runtime.MemoryGauge.read_share", lambda self: next(shares))
+    answer(make_dataset(80), scorer, tmp_path / "a", batch_size=None)
+    assert tried == [8, 16, 32, 24]
