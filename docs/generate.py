@@ -34,6 +34,7 @@ EXIT_CODES = {
     6: "a quality gate was not met",
     7: "a needed file is absent while offline",
     130: "stopped by Ctrl-C, after a safe save where there was something to save",
+    141: "whoever read the output went away, as after `| head`",
     143: "stopped by SIGTERM, likewise",
 }
 

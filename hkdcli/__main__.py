@@ -35,15 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code, as errors.py lists them.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if sys.stderr is None:  # closed: whatever is said is lost, and no reason to fail
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (as long as the process)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a letter that the terminal's encoding lacks is no reason to die
             stream.reconfigure(errors="backslashreplace")
     try:
         with _interrupt_on_signals():
             code = _run(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
-        code = 1
+        code = 128 + signal.SIGPIPE  # as a program ends whom the signal itself ends
         _leave_stdout()
     except OSError as error:
         _leave_stdout()
@@ -85,6 +88,8 @@ def _interrupt_on_signals() -> Iterator[None]:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):  # another one would disturb the clearing up
+            signal.signal(each, signal.SIG_IGN)
         raise Interrupted(number)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -13,6 +13,11 @@ from typing import Any
 
 from hkdcli.errors import MachineLimitError, SetupError
 
+_REFUSALS = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL),
+)
+
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash at any moment, sees the old content or the new.
@@ -69,7 +74,7 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise MachineLimitError(
                 f"{path}: no space left to write", hint="Free some space, then --resume."
             ) from error
-        if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
+        if number in _REFUSALS:
             raise SetupError(
                 f"{path}: cannot be written: {os.strerror(number)}", hint="Give another place with --out."
             ) from error

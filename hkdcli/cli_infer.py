@@ -27,6 +27,7 @@ from hkdcli.outcome import Outcome
 from hkdcli.picture import PictureQuestion
 from hkdcli.predicting import Output
 from hkdcli.ranks import find_place
+from hkdcli.runs import check_output
 
 _PICTURE = "One picture"
 _ASKING, _ANSWERING, _SCALE = "How records are asked", "How answers are chosen", "Scale"
@@ -255,7 +256,7 @@ def infer(
             return
     if way == "picture" and image is not None:
         if evidence is not None:
-            Output(evidence, overwrite=overwrite).check()
+            check_output(evidence, overwrite=overwrite, inputs=[image])
         question = PictureQuestion(image, caption, parse_phrases(phrases), claim, context or "")
         end(console, engine.judge(model, question, options, evidence=evidence, reporter=console))
         return

@@ -264,7 +264,7 @@ def _build_answer(
     source = find_model(model, options.level)
     scorer = load_scorer(source, base=options.base, device=device, reporter=reporter)
     judge = build_judge(source, scorer, options, tasks, reporter)
-    hashes = RunHashes(scorer.prompt_hash, "")  # rows of no file
+    hashes = RunHashes(scorer.prompt_hash, {})  # rows of no file
     return lambda dataset, examples: answer_examples(dataset, examples, judge, hashes)
 
 

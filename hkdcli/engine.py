@@ -281,7 +281,10 @@ def evaluate(
     from hkdcli.atomic import write_json
     from hkdcli.evaluation.metrics import evaluate_predictions
     from hkdcli.evaluation.predictions import read_predictions
+    from hkdcli.runs import check_output
 
+    if out is not None:  # metrics are made anew in a moment, so what is there may go
+        check_output(out, overwrite=True, inputs=[predictions, Path(data.source)])
     rows = read_predictions(predictions)
     metrics = evaluate_predictions(rows, open_data(data, reporter).examples)
     for warning in metrics.warnings:

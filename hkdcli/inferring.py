@@ -12,6 +12,7 @@ from hkdcli.errors import ModelError, UsageError
 from hkdcli.opening import ModelSource, find_model
 from hkdcli.reporter import Reporter
 from hkdcli.rules import build_rules
+from hkdcli.runs import check_output
 from hkdcli.scorers import EngineName, open_scorer
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def build_judge(
     from hkdcli.inference.asking import Judge
 
     fit = _find_fit(source, options, scorer, reporter)
-    rules = build_rules(tasks or BOTH_TASKS, fit, options, reporter, all_needed=bool(tasks))
+    rules = build_rules(sorted(tasks or BOTH_TASKS), fit, options, reporter, all_needed=bool(tasks))
     return Judge(scorer, options.build_asking(), rules, options.per_shift)
 
 
@@ -142,6 +143,7 @@ def calibrate(model: str, dataset: Dataset, options: InferOptions, reporter: Rep
             f"{model}: is no folder of this machine, so a calibration has no place in it",
             hint="name a file with --calibration; give it again when predicting",
         )
+    check_output(path, overwrite=True, inputs=[Path(source.model)])
     with open_scorer(source, options.engine, base=options.base, reporter=reporter) as scorer:
         before = _read_earlier(path, scorer, reporter)
         fit = fit_judge(

@@ -115,8 +115,10 @@ def choose_way(given: Mapping[str, Any]) -> Literal["file", "stream", "calibrate
             )
         return "stream"
     if data is None and given["calibrate"] is not None and out is None:
-        if lost := [name for name in ("shard", "nproc", "resume", "overwrite") if given[name]]:
-            raise UsageError(f"--{lost[0]} goes with DATA and --out", hint="DEV is asked about as a whole.")
+        names = ("shard", "nproc", "resume", "overwrite", "abstain_below", "target_precision", "per_shift")
+        if lost := [name for name in names if given[name]]:
+            option = lost[0].replace("_", "-")
+            raise UsageError(f"--{option} goes with DATA and --out", hint="DEV is asked about as a whole.")
         return "calibrate"
     if data is None or out is None:
         raise UsageError(
@@ -133,8 +135,9 @@ def choose_way(given: Mapping[str, Any]) -> Literal["file", "stream", "calibrate
 
 
 def _check_picture(given: Mapping[str, Any]) -> None:
-    if others := [name for name in ("data", "out", "shard", "nproc", "limit") if given[name] is not None]:
-        name = "DATA" if others[0] == "data" else f"--{others[0]}"
+    names = ("data", "out", "shard", "nproc", "limit", "images", "resume", "per_shift")
+    if others := [name for name in names if given[name] not in (None, False)]:
+        name = "DATA" if others[0] == "data" else f"--{others[0].replace('_', '-')}"
         raise UsageError(f"{name} and --image exclude each other", hint="One picture at a time, or a file.")
     if (given["caption"] is None) == (given["claim"] is None):
         raise UsageError("--image takes one of --caption and --claim")
@@ -158,6 +161,13 @@ def check_calibrated_options(options: InferOptions) -> None:
             "--debias prior and shifts exclude each other",
             hint="It takes the place of --shift, for one pass.",
         )
+    if options.target_precision is not None and not 0 < options.target_precision < 1:  # NaN is neither
+        raise UsageError(
+            f"--target-precision {options.target_precision:g} does not lie between 0 and 1",
+            hint="No number of records can promise 1; ask for 0.99, say.",
+        )
+    if options.abstain_below is not None and not 0 <= options.abstain_below <= 1:
+        raise UsageError(f"--abstain-below {options.abstain_below:g} does not lie between 0 and 1")
     if options.target_precision is not None and options.abstain_below is not None:
         raise UsageError("--target-precision and --abstain-below exclude each other")
     needs = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,10 +32,19 @@ class Output:
     resume: bool = False
     overwrite: bool = False
 
-    def check(self) -> None:
-        """Refuse what is there unless it was said what to do with it; make the folder."""
-        check_output(self.path, resume=self.resume, overwrite=self.overwrite)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+    @contextmanager
+    def hold(self, *inputs: Path) -> Iterator[None]:
+        """Refuse what is there unless it was said what to do with it, and keep other processes away.
+
+        Args:
+            *inputs: What is read meanwhile.
+
+        Yields:
+            None: While the file is written.
+        """
+        check_output(self.path, resume=self.resume, overwrite=self.overwrite, inputs=inputs)
+        with hold_lock(self.path.with_name(f".{self.path.name}.lock")):
+            yield
 
 
 def predict_file(
@@ -62,13 +72,13 @@ def predict_file(
     place = find_place()
     if place.size > 1:
         shard, output = (place.rank, place.size), _take_part(output, place.rank, place.size)
-    output.check()
     from hkdcli.data.datasets import take_shard
 
-    whole = open_data(data, reporter)
-    tasks = {example.task for example in whole.examples}  # of all shards: their rows must have one hash
-    dataset = take_shard(whole, *shard)
-    with hold_lock(output.path.with_name(f".{output.path.name}.lock")):
+    with output.hold(Path(data.source)):
+        if place.size == 1:
+            _check_parts(output, 1)
+        dataset = take_shard(open_data(data, reporter), *shard)
+        tasks = {example.task for example in dataset.examples}
         from hkdcli.inference.predict import predict
 
         with open_judge(model, options, tasks, reporter) as judge:
@@ -103,17 +113,21 @@ def predict_in_processes(
         Counts, or nothing but the exit code of the process that failed first; then the parts stay, and
         `output.resume` goes on with them.
     """
-    output.check()
-    _check_parts(output, count)
-    dataset = open_data(data, reporter)
-    parts = [_take_part(output, rank, count).path for rank in range(count)]
-    code = launch([sys.executable, "-m", "hkdcli", "infer", "--resume", *command], count)
-    if code not in (0, EXIT_SOME_RECORDS_FAILED):
-        return Outcome({}, exit_code=code)
-    merged = _merge(parts, dataset, output.path)
-    for part in parts:
-        part.unlink()
-    return merged
+    with output.hold(Path(data.source)):
+        _check_parts(output, count)
+        dataset = open_data(data, reporter)
+        if (
+            output.overwrite
+        ):  # before the parts: a resume takes a file that is there for the one to go on with
+            output.path.unlink(missing_ok=True)
+        parts = [_take_part(output, rank, count).path for rank in range(count)]
+        code = launch([sys.executable, "-m", "hkdcli", "infer", "--resume", *command], count)
+        if code not in (0, EXIT_SOME_RECORDS_FAILED):
+            return Outcome({}, exit_code=code)
+        merged = _merge(parts, dataset, output.path)
+        for part in parts:
+            part.unlink()
+        return merged
 
 
 def merge_files(parts: Sequence[Path], data: DataOptions, output: Output, reporter: Reporter) -> Outcome:
@@ -128,8 +142,8 @@ def merge_files(parts: Sequence[Path], data: DataOptions, output: Output, report
     Returns:
         Counts.
     """
-    output.check()
-    return _merge(parts, open_data(data, reporter), output.path)
+    with output.hold(Path(data.source), *parts):
+        return _merge(parts, open_data(data, reporter), output.path)
 
 
 def predict_stream(model: str, data: DataOptions, options: InferOptions, reporter: Reporter) -> Outcome:
@@ -143,11 +157,16 @@ def predict_stream(model: str, data: DataOptions, options: InferOptions, reporte
 
     Returns:
         Nothing to show but how many failed.
+
+    Raises:
+        UsageError: stdin or stdout is closed.
     """
     from hkdcli.data.line_stream import LineStream
     from hkdcli.inference.batching import FIRST_SIZE
     from hkdcli.inference.stream import answer_stream
 
+    if sys.stdin is None or sys.stdout is None:
+        raise UsageError("- needs stdin and stdout, and one of them is closed")
     images = open_images(data)
     with open_judge(model, options, None, reporter) as judge:
         batches = LineStream(sys.stdin.fileno()).iterate_batches(options.batch_size or FIRST_SIZE)
@@ -187,15 +206,14 @@ def _check_parts(output: Output, count: int) -> None:
             f"{output.path}: was begun by {' and '.join(sorted(counts))} processes, not by {count}",
             hint=f"Give --nproc {sorted(counts)[0]}, or --overwrite to start anew.",
         )
-    for part in others if not output.resume else ():
+    for part in others if output.overwrite or not output.path.exists() and not output.resume else ():
         part.unlink()
 
 
 def _merge(parts: Sequence[Path], dataset: Dataset, path: Path) -> Outcome:
-    from hkdcli.inference.row_files import merge_shards
+    from hkdcli.inference.row_files import list_records, merge_shards
 
-    ids = [*(example.id for example in dataset.examples), *(row.id for row in dataset.bad_rows if row.id)]
-    counts = merge_shards(parts, ids, path)
+    counts = merge_shards(parts, list_records(dataset), path)
     failed = counts["failed"] + sum(not row.id for row in dataset.bad_rows)
     document = {"out": str(path), **counts, "failed": failed}
     return Outcome(document, tables=[tabulate(str(path), document)], failed_records=failed)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from hkdcli.errors import GateError, HkdError, UsageError
+from hkdcli.errors import GateError, UsageError
 from hkdcli.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Wanted(Protocol):
 
 
 def build_rules(
-    tasks: Collection[Task], fit: Fit | None, wanted: Wanted, reporter: Reporter, *, all_needed: bool
+    tasks: Sequence[Task], fit: Fit | None, wanted: Wanted, reporter: Reporter, *, all_needed: bool
 ) -> dict[Task, Rule]:
     """Say how answers of some tasks are made.
 
@@ -50,19 +50,20 @@ def build_rules(
         all_needed: False leaves out a task for which the options ask what there is not, unless none is left.
 
     Returns:
-        A rule for each task that can be asked about; `build_rule` says what is refused.
+        A rule for each task that can be asked about.
+
+    Raises:
+        UsageError: The options need a fit that there is not.
+        GateError: What they promise cannot be kept.
     """
     rules: dict[Task, Rule] = {}
-    refused: list[HkdError] = []
-    for task in tasks:
+    for left, task in enumerate(reversed(tasks)):
         try:
             rules[task] = build_rule(task, fit, wanted, reporter)
         except (UsageError, GateError) as error:
-            refused.append(error)
-    if refused and (all_needed or not rules):
-        raise refused[0]
-    for each in refused:
-        reporter.warn(f"{each.message}; such records will fail")
+            if all_needed or (left == len(tasks) - 1 and not rules):
+                raise
+            reporter.warn(f"{error.message}; such records will fail")
     return rules
 
 

@@ -11,7 +11,7 @@ import platform
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -169,22 +169,33 @@ def check_unchanged(path: Path, manifest: Mapping[str, Any], facts: Facts) -> No
         )
 
 
-def check_output(path: Path, *, resume: bool, overwrite: bool) -> None:
+def check_output(
+    path: Path, *, resume: bool = False, overwrite: bool = False, inputs: Iterable[Path] = ()
+) -> None:
     """Check that an output file may be written: absent, or --resume or --overwrite was given.
 
     Args:
-        path: The file.
+        path: The file; its folder is made.
         resume: Go on with what is there.
         overwrite: Replace what is there.
+        inputs: What is read meanwhile; none of it may be the file.
 
     Raises:
-        UsageError: The file exists and neither was given, both were given, or it is no file.
+        UsageError: The file exists and neither was given, both were given, it is no regular file, or it is
+            one of the inputs.
     """
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        exists = path.exists()
     if path.is_dir():
         raise UsageError(f"{path}: is a folder; give the path of a file")
-    if path.exists() and not (resume or overwrite):
+    if exists and not path.is_file():
+        raise UsageError(f"{path}: is a device or a pipe; give the path of a file")
+    if exists and any(each.exists() and path.samefile(each) for each in inputs):
+        raise UsageError(f"{path}: is read by this command, and would be lost", hint="Give another --out.")
+    if exists and not (resume or overwrite):
         raise UsageError(
             f"{path}: exists already", hint="Give --resume to go on, or --overwrite to start anew."
         )

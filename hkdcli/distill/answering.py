@@ -27,7 +27,7 @@ def answer_all(scorer: Scorer, data: Dataset, batch_size: int) -> list[Predictio
     Returns:
         One prediction per record, in their order.
     """
-    judge, no_file = Judge(scorer), RunHashes("", "")  # these rows go nowhere
+    judge, no_file = Judge(scorer), RunHashes("", {})  # these rows go nowhere
     return [
         Prediction(row["id"], frozenset(row["prediction"] or ()))
         for start in range(0, len(data.examples), batch_size)

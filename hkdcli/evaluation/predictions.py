@@ -52,6 +52,8 @@ def read_predictions(path: str | Path) -> tuple[Prediction, ...]:
             and field is named.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is no regular file, so it cannot hold predictions")
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hkdcli.data.examples import Example
 from hkdcli.data.prompts import Presentation
@@ -76,11 +76,14 @@ class Judge:
 
     def compute_hashes(self) -> RunHashes:
         """Hashes of all that decides the numbers, for the rows."""
-        rules = {task: asdict(rule) for task, rule in self.rules.items()}
         scorer = self.scorer
         parts = [scorer.weights_hash, scorer.prompt_hash, scorer.collator.max_length, asdict(self.asking)]
-        text = json.dumps([*parts, rules, self.per_shift], sort_keys=True)
-        return RunHashes(scorer.prompt_hash, hashlib.sha256(text.encode()).hexdigest())
+        rules: dict[str, Any] = {"": None, **{task: asdict(rule) for task, rule in self.rules.items()}}
+        texts = {
+            task: json.dumps([*parts, rule, self.per_shift], sort_keys=True) for task, rule in rules.items()
+        }
+        runs = {task: hashlib.sha256(text.encode()).hexdigest() for task, text in texts.items()}
+        return RunHashes(scorer.prompt_hash, runs)
 
 
 def combine_orders(

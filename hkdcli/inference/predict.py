@@ -13,7 +13,7 @@ from hkdcli.data.examples import Example
 from hkdcli.inference.asking import Judge
 from hkdcli.inference.judging import judge_batch, load_batch, render_row
 from hkdcli.inference.rounds import ask_all
-from hkdcli.inference.row_files import put_in_order, read_done_rows
+from hkdcli.inference.row_files import list_records, put_in_order, read_done_rows
 from hkdcli.inference.rows import Row, RunHashes, render_failure, render_line
 from hkdcli.reporter import Reporter, SilentReporter
 
@@ -64,13 +64,14 @@ def predict(
         gives NaN, before such a row is written.
     """
     reporter, hashes = reporter or SilentReporter(), judge.compute_hashes()
-    done = read_done_rows(out, hashes) if resume and out.exists() else None
+    records = list_records(dataset)
+    done = read_done_rows(out, hashes, records) if resume and out.exists() else None
     counts = _Counts(dict(done.status) if done else {})
     with disk_errors(out), out.open("r+b" if done else "wb") as file:
         if done:
             file.seek(done.end)
             file.truncate()
-        reporter.start("infer", len(dataset.examples) + len(dataset.bad_rows), len(counts.status))
+        reporter.start("infer", len(records), len(counts.status))
         try:
             before = frozenset(counts.status)
             for rows in _answer(dataset, judge, hashes, before, batch_size, workers, reporter):
@@ -78,8 +79,7 @@ def predict(
                 reporter.advance(len(counts.status), failed=counts.failed)
         finally:
             reporter.finish()  # after an interrupt too: a bar leaves the terminal as it was
-    ids = [example.id for example in dataset.examples]
-    put_in_order(out, [*ids, *(row.id for row in dataset.bad_rows if row.id)])
+    put_in_order(out, list(records))
     nameless = [row for row in dataset.bad_rows if not row.id]
     if nameless:
         reporter.warn(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from hkdcli.data.datasets import hash_examples
 from hkdcli.data.examples import Example
 from hkdcli.data.prompts import Presentation
 from hkdcli.errors import BadRow
@@ -17,13 +18,23 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RunHashes:
-    """What rows of one file must share: the prompt, and all that decides the numbers.
+    """What rows of one file must share: the prompt, and all that decides the numbers of a task.
 
-    `run` covers the weights, the prompt and how records are asked.
+    `runs` has for each task a hash of the weights, the prompt, how records are asked and how they are
+    answered; under "" that of rows whose task is not known.
     """
 
     prompt: str
-    run: str
+    runs: Mapping[str, str]
+
+    def find_run(self, task: str | None) -> str:
+        """The hash that a row of this task carries."""
+        return self.runs.get(task or "", self.runs.get("", ""))
+
+
+def hash_record(example: Example | None) -> str | None:
+    """Sha256, shortened, of all that a record asks, its gold answer left out; null where it is not read."""
+    return None if example is None else hash_examples([replace(example, answer=None, extra={})])[:16]
 
 
 def render_prediction(
@@ -72,8 +83,9 @@ def render_prediction(
         "approximate": approximate,
         "status": "ok" if answer is not None else "abstain",
         "error": None,
+        "record_hash": hash_record(example),
         "prompt_hash": hashes.prompt,
-        "run_hash": hashes.run,
+        "run_hash": hashes.find_run(example.task),
         "truncated": truncated,
         "extra": dict(example.extra),
     }
@@ -114,8 +126,9 @@ def render_failure(row: BadRow, example: Example | None, hashes: RunHashes) -> R
         "approximate": None,
         "status": "error",
         "error": {"code": row.code, "detail": row.detail, "hint": row.hint},
+        "record_hash": hash_record(example),
         "prompt_hash": hashes.prompt,
-        "run_hash": hashes.run,
+        "run_hash": hashes.find_run(example.task if example else None),
         "truncated": example.truncated if example else False,
         "extra": dict(example.extra) if example else {},
     }

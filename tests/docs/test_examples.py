@@ -55,5 +55,5 @@ def test_the_python_of_the_page_on_inference_runs(
 def test_the_page_on_inference_names_every_key_of_a_row() -> None:
     page = (ROOT / "docs" / "infer.md").read_text()
     table = page.partition("## One row a record")[2].partition("##")[0]
-    row = render_failure(BadRow("c", "i", "p", "d"), None, RunHashes("p", "r"))
+    row = render_failure(BadRow("c", "i", "p", "d"), None, RunHashes("p", {}))
     assert {key for key in row if f"`{key}`" not in table} == set()

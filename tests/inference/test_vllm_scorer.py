@@ -188,7 +188,7 @@ def make_dataset(n: int) -> Dataset:
 
 
 def answer(scorer: Any, dataset: Dataset) -> list[Any]:
-    return answer_examples(dataset, dataset.examples, Judge(scorer), RunHashes("p", "r"))
+    return answer_examples(dataset, dataset.examples, Judge(scorer), RunHashes("p", {}))
 
 
 PROSE = {"choices": [{"message": {"content": "I think that A is right."}, "logprobs": None}]}
