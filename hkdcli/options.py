@@ -115,8 +115,8 @@ def choose_way(given: Mapping[str, Any]) -> Literal["file", "stream", "calibrate
             )
         return "stream"
     if data is None and given["calibrate"] is not None and out is None:
-        names = ("shard", "nproc", "resume", "overwrite", "abstain_below", "target_precision", "per_shift")
-        if lost := [name for name in names if given[name]]:
+        useless = ("shard", "nproc", "resume", "overwrite", "abstain_below", "target_precision", "per_shift")
+        if lost := [name for name in useless if given[name]]:
             option = lost[0].replace("_", "-")
             raise UsageError(f"--{option} goes with DATA and --out", hint="DEV is asked about as a whole.")
         return "calibrate"

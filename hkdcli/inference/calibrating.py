@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 from hkdcli.data.datasets import Dataset, hash_examples
@@ -12,7 +12,7 @@ from hkdcli.errors import BadRow, DataError
 from hkdcli.inference.asking import Asking, Judge
 from hkdcli.inference.calibration import MIN_RECORDS, Labelled, fit_task, split_ids
 from hkdcli.inference.calibration_file import AskedHow, Fit
-from hkdcli.inference.decode import Array, Decoding, Posterior, build_posterior
+from hkdcli.inference.decode import Array, Decoding, Posterior, build_posterior, decode_map
 from hkdcli.inference.judging import Answered
 from hkdcli.inference.letter_prior import CycledRecord, estimate_letter_prior, remove_letter_prior
 from hkdcli.inference.rounds import ask_all
@@ -66,17 +66,26 @@ def fit_judge(
         _, test_ids = split_ids(example.id for example, _ in own if example.answer)
         prior = _estimate_prior([each for each in own if each[0].id not in test_ids]) if needs_prior else None
         labelled = _label_all(own, prior, reporter)
-        if prior is not None:
+        if prior:
             priors[task] = {count: tuple(map(float, logs)) for count, logs in prior.items()}
+            _compare(task, [each for each in own if each[0].id in test_ids], labelled, reporter)
         if len(labelled) >= MIN_RECORDS:
             tasks[task] = fit_task(task, labelled, decoding=None if task == "factuality" else decoding)
         elif labelled:
             reporter.warn(f"{task}: {len(labelled)} labelled records are too few; it stays uncalibrated")
+    if needs_prior and not priors:
+        raise DataError(f"{dataset.name}: no record tells a letter prior", hint="give other records")
     if not tasks and not priors:
         raise DataError(
             f"{dataset.name}: no task has {MIN_RECORDS} labelled records to calibrate on",
             hint="give more with a gold answer; some hundred make it reliable",
         )
+    for task, fit in tasks.items():
+        if fit.nll_after > fit.nll_before or fit.exact_match_after < fit.exact_match_before:
+            reporter.warn(
+                f"{task}: what was fitted is no better on the other half (see before and after); "
+                "more labelled records would tell"
+            )
     return Fit(
         asking=AskedHow(**asdict(asking)),
         tasks=tasks,
@@ -112,6 +121,22 @@ def _estimate_prior(said: Said) -> dict[int, Array]:
         CycledRecord(answered.combined.posterior.answers, answered.log_probs, answered.shown)
         for _, answered in said
     )
+
+
+def _compare(task: Task, said: Said, labelled: Sequence[Labelled], reporter: Reporter) -> None:
+    """Warn where answers are worse without the prior than with it, on records that it was not taken from."""
+    without = {item.id: decode_map(item.posterior) == item.gold for item in labelled}
+    pairs = [
+        (decode_map(build_posterior(a.combined.posterior.answers, a.log_probs[0])) == e.answer, without[e.id])
+        for e, a in said
+        if e.id in without
+    ]
+    before, after = (sum(each) for each in zip(*pairs, strict=True)) if pairs else (0, 0)
+    if after < before:
+        reporter.warn(
+            f"{task}: dividing the letter prior out makes answers worse, {after} right instead of {before} "
+            f"of {len(pairs)} that it was not taken from: leave --debias out"
+        )
 
 
 def _label_all(said: Said, prior: Mapping[int, Array] | None, reporter: Reporter) -> list[Labelled]:

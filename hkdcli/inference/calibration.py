@@ -9,7 +9,6 @@ Dimensions: R records, N the most answers of a record, K thresholds.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -20,26 +19,20 @@ from hkdcli.errors import DataError
 from hkdcli.evaluation.calibration import compute_calibration_error
 from hkdcli.inference.decode import (
     Answer,
-    Array,
     Decoding,
     Posterior,
     decode,
     decode_map,
-    decode_thresholds,
     temper,
 )
+from hkdcli.inference.fitting import compute_nll, fit_temperature, fit_threshold
 from hkdcli.inference.task_fit import (
-    MAX_TEMPERATURE,
-    MIN_TEMPERATURE,
     Half,
     TaskFit,
     round_confidence,
 )
 
 MIN_RECORDS = 10
-PROBABILITY_FLOOR = 1e-12
-"""Probability of a gold answer that a posterior gives none: impossible, or missing in a beam."""
-MAX_THRESHOLDS = 200
 FOLDS = 5
 RESAMPLES = 1000
 
@@ -77,7 +70,7 @@ def fit_task(task: Task, items: Sequence[Labelled], *, decoding: Decoding | None
     ordered = sorted(items, key=lambda item: item.id)
     fit = [item for item in ordered if item.id in fit_ids]
     test = [item for item in ordered if item.id not in fit_ids]
-    temperature = fit_temperature([item.posterior for item in fit], [item.gold for item in fit])
+    temperature = _choose_temperature(fit)
     chosen, threshold = _choose_decoding(task, _temper_all(fit, temperature), decoding)
     plain = "map" if chosen == "threshold" else chosen
     test_half, untouched = judge(test, temperature, chosen, threshold), judge(test, 1.0, plain)
@@ -106,61 +99,6 @@ def split_ids(ids: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(ordered[:middle]), frozenset(ordered[middle:])
 
 
-def fit_temperature(posteriors: Sequence[Posterior], golds: Sequence[Answer]) -> float:
-    """The temperature with the least mean negative log-likelihood of the gold answers.
-
-    The loss is convex in 1 / T, so it has one minimum; it is looked for on log T, within
-    [`MIN_TEMPERATURE`, `MAX_TEMPERATURE`]. A gold answer that a posterior gives no probability counts with
-    `PROBABILITY_FLOOR` at every temperature, so it does not move the fit.
-
-    Args:
-        posteriors: of R records, at least one; their answers may differ in number.
-        golds: one per record.
-
-    Returns:
-        The temperature; 1 where no other does better.
-    """
-    from scipy.optimize import minimize_scalar
-
-    logs, gold = _stack(posteriors, golds)
-    bounds = (math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))
-    found = minimize_scalar(
-        lambda log_t: _compute_mean_nll(logs, gold, math.exp(log_t)),
-        bounds=bounds,
-        method="bounded",
-        options={"xatol": 1e-6},
-    )
-    better = found.fun < _compute_mean_nll(logs, gold, 1.0) - 1e-12
-    return math.exp(found.x) if better else 1.0
-
-
-def fit_threshold(
-    posteriors: Sequence[Posterior], golds: Sequence[Answer], none_ids: Sequence[str | None]
-) -> float:
-    """The threshold on marginals that gives the highest option-level micro-F1, 2 TP / (2 TP + FP + FN).
-
-    Candidates lie half way between marginals that occur, 0 and 1 among them: at most `MAX_THRESHOLDS`, evenly
-    spread in rank. Of equals the one nearest to 0.5.
-
-    Args:
-        posteriors: of R records, at least one, tempered.
-        golds: one per record.
-        none_ids: of each record the id of "No hallucination", None where it has none.
-
-    Returns:
-        A threshold between 0 and 1 for `decode`.
-    """
-    candidates = _list_candidates(posteriors, none_ids)
-    hits, sizes = np.zeros((2, len(candidates)))
-    for posterior, gold, none_id in zip(posteriors, golds, none_ids, strict=True):
-        chosen = decode_thresholds(posterior, candidates, none_id)
-        hits += np.array([len(answer & gold) for answer in posterior.answers])[chosen]
-        sizes += np.array([len(answer) + len(gold) for answer in posterior.answers])[chosen]
-    micro_f1 = 2 * hits / sizes
-    best = candidates[micro_f1 == micro_f1.max()]
-    return float(best[np.argmin(np.abs(best - 0.5))])
-
-
 def judge(
     items: Sequence[Labelled], temperature: float, decoding: Decoding, threshold: float | None = None
 ) -> Half:
@@ -172,6 +110,24 @@ def judge(
         pairs.append((round_confidence(posterior.get_probability(answer)), answer == item.gold))
     confidence, correct = zip(*sorted(pairs, reverse=True), strict=True)
     return Half(confidence=confidence, correct=correct)
+
+
+def _choose_temperature(items: Sequence[Labelled]) -> float:
+    """The fitted temperature, where the folds are the likelier for those of the other folds; else 1.
+
+    A temperature always gains on the records that it was fitted to, and on few of them it can be far off.
+    """
+    folds = [items[fold::FOLDS] for fold in range(FOLDS)]
+    others = [[item for place, item in enumerate(items) if place % FOLDS != f] for f in range(FOLDS)]
+    fitted = [
+        fit_temperature([item.posterior for item in rest], [item.gold for item in rest]) for rest in others
+    ]
+    pairs = list(zip(folds, fitted, strict=True))
+    after = sum(len(fold) * _compute_item_nll(fold, t) for fold, t in pairs if fold)
+    before = sum(len(fold) * _compute_item_nll(fold, 1.0) for fold in folds if fold)
+    if after >= before:
+        return 1.0
+    return fit_temperature([item.posterior for item in items], [item.gold for item in items])
 
 
 def _choose_decoding(
@@ -230,40 +186,7 @@ def _temper_all(items: Sequence[Labelled], temperature: float) -> list[Labelled]
 
 
 def _compute_item_nll(items: Sequence[Labelled], temperature: float) -> float:
-    logs, gold = _stack([item.posterior for item in items], [item.gold for item in items])
-    return max(_compute_mean_nll(logs, gold, temperature), 0.0)
-
-
-def _compute_mean_nll(logs: Array, gold: Array, temperature: float) -> float:
-    """Mean negative log-likelihood for log_probs [R, N] and those of the gold answers [R]."""
-    scaled = logs / temperature
-    top = scaled.max(axis=1)
-    log_z = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
-    known = np.isfinite(gold)
-    nll = np.full(len(gold), -math.log(PROBABILITY_FLOOR))
-    nll[known] = log_z[known] - gold[known] / temperature
-    return float(nll.mean())
-
-
-def _stack(posteriors: Sequence[Posterior], golds: Sequence[Answer]) -> tuple[Array, Array]:
-    """Log probabilities [R, N], -inf where a record has fewer answers, and of the gold answers [R]."""
-    logs = np.full((len(posteriors), max(len(each.answers) for each in posteriors)), -np.inf)
-    gold = np.full(len(posteriors), -np.inf)
-    for row, (posterior, answer) in enumerate(zip(posteriors, golds, strict=True)):
-        logs[row, : len(posterior.answers)] = posterior.log_probs
-        if answer in posterior.answers:
-            gold[row] = posterior.log_probs[posterior.answers.index(answer)]
-    return logs, gold
-
-
-def _list_candidates(posteriors: Sequence[Posterior], none_ids: Sequence[str | None]) -> Array:
-    seen = {0.0, 1.0}
-    for posterior, none_id in zip(posteriors, none_ids, strict=True):
-        seen |= {round(p, 9) for name, p in posterior.marginals().items() if name != none_id}
-    edges = np.array(sorted(seen))
-    middles: Array = (edges[1:] + edges[:-1]) / 2
-    kept = np.linspace(0, len(middles) - 1, min(len(middles), MAX_THRESHOLDS)).round().astype(np.int64)
-    return middles[kept]
+    return compute_nll([item.posterior for item in items], [item.gold for item in items], temperature)
 
 
 def _hash_id(record_id: str) -> bytes:

@@ -8,7 +8,7 @@ from hkdcli.data.examples import Example
 from hkdcli.data.images import ImageSource
 from hkdcli.errors import BadRow
 from hkdcli.inference.asking import Judge
-from hkdcli.inference.batching import BatchSize, order_windows, split
+from hkdcli.inference.batching import LARGEST_SIZE, BatchSize, order_windows, split
 from hkdcli.inference.judging import Answered, judge_batch
 from hkdcli.inference.workers import BatchLoader
 from hkdcli.reporter import Reporter
@@ -46,7 +46,8 @@ def ask_all(
     Yields:
         list[Said]: The records of a batch that were not done, and what was said of each.
     """
-    loader, size = BatchLoader(judge, images, workers, reporter), BatchSize(batch_size)
+    loader = BatchLoader(judge, images, workers, reporter)
+    size = BatchSize(batch_size, largest=LARGEST_SIZE[judge.scorer.device.type])
     memory, told = MemoryGauge(judge.scorer.device), False
     for window in order_windows(examples):
         left = window if batch_size else [example for example in window if example.id not in done]
@@ -61,9 +62,7 @@ def ask_all(
                 yield [pair for pair in zip(loaded.examples, said, strict=True) if pair[0].id not in done]
                 if judge.scorer.fell_back and not told:
                     told = True
-                    reporter.warn(
-                        "this model cannot go on from a cached prefix: every answer is a whole pass"
-                    )
+                    reporter.warn(WHOLE_PASSES)
                 if size.size != at_once:
                     left = [example for batch in batches[number + 1 :] for example in batch]
                     break

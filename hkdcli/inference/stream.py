@@ -10,7 +10,7 @@ from hkdcli.data.examples import Example
 from hkdcli.data.images import ImageSource
 from hkdcli.errors import BadRow
 from hkdcli.inference.asking import Judge
-from hkdcli.inference.batching import BatchSize, split
+from hkdcli.inference.batching import LARGEST_SIZE, BatchSize, split
 from hkdcli.inference.judging import Answered, judge_batch, load_batch, render_row
 from hkdcli.inference.rounds import WHOLE_PASSES
 from hkdcli.inference.rows import render_failure, render_line
@@ -45,7 +45,8 @@ def answer_stream(
     Returns:
         Counts; every record without a row counts as failed.
     """
-    hashes, size, seen = judge.compute_hashes(), BatchSize(None), set[str]()
+    hashes, seen = judge.compute_hashes(), set[str]()
+    size = BatchSize(LARGEST_SIZE["cuda"], largest=LARGEST_SIZE["cuda"])  # batches come as large as was asked
     total = written = failed = 0
     told = False
     for batch in batches:

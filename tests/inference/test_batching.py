@@ -48,7 +48,7 @@ def test_batches_are_the_records_in_order(records, size):
 
 
 def test_a_size_that_is_fixed_stays():
-    size = BatchSize(5)
+    size = BatchSize(5, largest=256)
     size.take_note(5, 0.0)
     assert size.size == 5
 
@@ -67,7 +67,7 @@ def test_auto_doubles_while_memory_allows_and_only_on_full_batches():
 
 
 def test_what_did_not_fit_is_halved_for_good():
-    size = BatchSize(None)
+    size = BatchSize(None, largest=256)
     size.shrink(size.size)
     assert size.size == 4
     size.take_note(4, 0.0)
@@ -75,7 +75,7 @@ def test_what_did_not_fit_is_halved_for_good():
 
 
 def test_three_records_that_do_not_fit_alone_are_the_machine_s_limit():
-    size = BatchSize(8)
+    size = BatchSize(8, largest=256)
     size.shrink(1)
     size.shrink(1)
     size.forgive()  # one that fits in between
