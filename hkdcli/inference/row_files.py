@@ -202,11 +202,11 @@ def _check_row(row: Row, hashes: RunHashes, records: Records, where: str) -> Non
     hint = "write to a new file, or go on with what the file began with"
     if row["prompt_hash"] != hashes.prompt:
         what = "was written with another prompt, tokenizer or image processing"
-    elif row["run_hash"] != hashes.find_run(row["task"]):
-        what = "was written with another model, other shifts, decoding or calibration"
     elif row["id"] not in records:
         what = f"is of a record that is not among these: {row['id']!r}"
         hint = "give the same data, --limit and --shard as before, or write to a new file"
+    elif row["run_hash"] != hashes.find_run(row["task"]):
+        what = "was written with another model, other shifts, decoding or calibration"
     elif row["record_hash"] != records[row["id"]]:
         what = f"is of a record that says something else now: {row['id']!r}"
         hint = "write to a new file, or take the row out of this one"
