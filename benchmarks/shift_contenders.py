@@ -15,7 +15,8 @@ from hkdcli.data.batches import append_tokens, move_inputs
 from hkdcli.data.collate import Collator
 from hkdcli.data.examples import Example
 from hkdcli.data.images import LoadedImage
-from hkdcli.inference.scoring import ScoredRecord, Scorer
+from hkdcli.inference.scored import ScoredRecord
+from hkdcli.inference.scoring import Scorer
 from hkdcli.inference.shift import shifted_presentations
 from hkdcli.models.answers import compute_hidden_states, compute_logits
 from hkdcli.models.loading import LoadedModel, load_model

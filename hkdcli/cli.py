@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from hkdcli import __version__, cli_infer, engine
+from hkdcli import __version__, engine
+from hkdcli.cli_infer import infer
 from hkdcli.cli_options import Json, Nproc, Overwrite, Resume, end, render_examples
+from hkdcli.cli_results import evaluate, export, merge_shards
 from hkdcli.console import Console
 from hkdcli.launch import follow_launcher, launch
 from hkdcli.options import check_no_shard, check_only_signals, parse_shard
@@ -142,7 +144,10 @@ def distill_refine(
     end(console, engine.store_signals(recipe, overrides or [], out=out, shard=share, reporter=console))
 
 
-cli_infer.register(app)
+app.command(rich_help_panel="Distil", epilog=render_examples("infer"))(infer)
+app.command(rich_help_panel="Distil", epilog=render_examples("evaluate"))(evaluate)
+app.command(rich_help_panel="Use", epilog=render_examples("export"))(export)
+app.command(rich_help_panel="Use", epilog=render_examples("merge-shards"))(merge_shards)
 
 
 @app.command(rich_help_panel="Prepare", epilog=render_examples("schema"))

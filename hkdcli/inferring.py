@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hkdcli.inference.asking import Asking, Debias, Judge
     from hkdcli.inference.calibration_file import Calibration, Fit
     from hkdcli.inference.decode import Decoding
-    from hkdcli.inference.scoring import AnyScorer
+    from hkdcli.inference.scored import AnyScorer
     from hkdcli.inference.shift import Combination, ShiftWhat
 
 _OTHER = "belongs to other weights, another number type, engine or prompts"

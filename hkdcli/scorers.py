@@ -11,7 +11,8 @@ from hkdcli.opening import ModelSource
 from hkdcli.reporter import Reporter
 
 if TYPE_CHECKING:
-    from hkdcli.inference.scoring import AnyScorer, Scorer
+    from hkdcli.inference.scored import AnyScorer
+    from hkdcli.inference.scoring import Scorer
 
 EngineName = Literal["transformers", "vllm"]
 

@@ -17,7 +17,7 @@ from hkdcli.inference.rows import RunHashes
 from hkdcli.inference.shift import Combination, Combined, ShiftWhat, combine, shifted_presentations
 
 if TYPE_CHECKING:
-    from hkdcli.inference.scoring import AnyScorer, ScoredRecord
+    from hkdcli.inference.scored import AnyScorer, ScoredRecord
 
 Debias = Literal["none", "prior"]
 LetterPrior = Mapping[int, Sequence[float]]

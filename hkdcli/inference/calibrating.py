@@ -16,7 +16,7 @@ from hkdcli.inference.decode import Array, Decoding, Posterior, build_posterior,
 from hkdcli.inference.judging import Answered
 from hkdcli.inference.letter_prior import CycledRecord, estimate_letter_prior, remove_letter_prior
 from hkdcli.inference.rounds import ask_all
-from hkdcli.inference.scoring import AnyScorer
+from hkdcli.inference.scored import AnyScorer
 from hkdcli.inference.task_fit import TaskFit
 from hkdcli.reporter import Reporter
 

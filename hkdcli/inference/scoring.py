@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -29,55 +27,13 @@ from hkdcli.data.prompts import (
 from hkdcli.errors import MachineLimitError
 from hkdcli.inference.beam import BeamSearch, Letters
 from hkdcli.inference.passes import Passes, Prepared, Scores, Sequences
+from hkdcli.inference.scored import Answers, ScoredRecord
 from hkdcli.models.fingerprints import compute_weights_hash
 from hkdcli.models.loading import LoadedModel
 from hkdcli.runtime import is_out_of_memory
 
-Array = npt.NDArray[np.float64]
-Answers = tuple[frozenset[str], ...]
-
 BEAM_WIDTH = 16
 MOST_CANDIDATES = 64  # sets of several choices that are scored in every order, of those that any beam found
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredRecord:
-    """`log_probs` [presentations, N] of `answers`, sets of choice ids; `truncated`: the context was cut.
-
-    `approximate`: a beam chose the answers, so that others, less likely, are left out.
-    """
-
-    log_probs: Array
-    truncated: bool
-    answers: Answers
-    approximate: bool = False
-
-
-class AnyScorer(Protocol):
-    """What a judge asks: `Scorer`, or another engine in its place; see there."""
-
-    collator: Collator
-    prompt_hash: str
-    fell_back: bool
-
-    @property
-    def device(self) -> torch.device:
-        """Where the work of this process is done."""
-
-    @property
-    def weights_hash(self) -> str:
-        """Tells models and engines apart whose numbers may differ."""
-
-    def prepare(
-        self,
-        examples: Sequence[Example],
-        images: Sequence[LoadedImage],
-        presentations: Sequence[Sequence[Presentation]],
-    ) -> Any:
-        """What needs no model."""
-
-    def score_prepared(self, prepared: Any) -> list[ScoredRecord]:
-        """One result per record."""
 
 
 class Scorer:

@@ -27,7 +27,7 @@ from hkdcli.data.examples import Example
 from hkdcli.data.images import LoadedImage
 from hkdcli.data.prompts import Presentation, build_legal_answers, compute_prompt_hash
 from hkdcli.errors import BadRow, DataError, HkdError, MachineLimitError
-from hkdcli.inference.scoring import ScoredRecord
+from hkdcli.inference.scored import ScoredRecord
 from hkdcli.inference.trie import Trie
 from hkdcli.inference.vllm_client import EngineLostError, Question, ReplyError
 from hkdcli.inference.vllm_prompts import Node, PromptMessages, render_data_url

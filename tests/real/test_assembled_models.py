@@ -9,7 +9,8 @@ import pytest
 from real_data import find_coco_bench, find_models, needs_coco_bench, needs_models
 
 from hkdcli.data.datasets import load_dataset
-from hkdcli.inference.scoring import ScoredRecord, Scorer
+from hkdcli.inference.scored import ScoredRecord
+from hkdcli.inference.scoring import Scorer
 from hkdcli.inference.shift import shifted_presentations
 from hkdcli.models.families import get_language_model
 from hkdcli.models.loading import LoadedModel, load_model

@@ -1,0 +1,88 @@
+"""The commands after `hkd infer`, and the one that takes a model elsewhere: options and help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from hkdcli import engine
+from hkdcli.cli_options import Data, Encoding, Images, Json, Overwrite, end
+from hkdcli.console import Console
+from hkdcli.opening import DataOptions
+from hkdcli.predicting import Output
+
+
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="File that hkd infer wrote.")],
+    data: Data,
+    out: Annotated[
+        Path | None, typer.Option(help="File of metrics to write (JSON).", show_default="none")
+    ] = None,
+    encoding: Encoding = "utf-8",
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Refuse records whose correct_answer and correct_choice disagree."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Score predictions against the answers in the data, joined by id."""
+    console = Console(as_json=as_json)
+    source = DataOptions(data, on_bad="error", encoding=encoding, strict=strict)
+    end(console, engine.evaluate(predictions, source, out=out, reporter=console))
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A run folder, model folder, hub id or scenes:NAME.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    level: Annotated[
+        str | None, typer.Option(help="Level of the run to export.", show_default="the base")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Where an adapter's base model is.", show_default="as the adapter says")
+    ] = None,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Keep the adapter apart instead of merging it.")
+    ] = False,
+    dtype: Annotated[
+        Literal["auto", "float32", "float16", "bfloat16"],
+        typer.Option(help="Number type of the weights; auto: as the base is stored."),
+    ] = "auto",
+    data: Annotated[
+        str | None,
+        typer.Option(help="Records to check the export on.", show_default="the run's own, or drawn scenes"),
+    ] = None,
+    images: Images = None,
+    encoding: Encoding = "utf-8",
+    allow_outside_root: Annotated[
+        bool, typer.Option("--allow-outside-root", help="Let image names lead out of their folder.")
+    ] = False,
+    check: Annotated[int, typer.Option(min=1, help="How many records to check it on.")] = 16,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write a model as one folder that plain transformers loads, with its card, if it answers alike there."""
+    console = Console(as_json=as_json)
+    source = (
+        DataOptions(data, images, encoding=encoding, allow_outside_root=allow_outside_root) if data else None
+    )
+    options = engine.ExportOptions(level, base, adapter, dtype, check)
+    end(console, engine.export(model, options, out=out, data=source, overwrite=overwrite, reporter=console))
+
+
+def merge_shards(
+    data: Data,
+    shards: Annotated[list[Path], typer.Argument(metavar="SHARD...", help="Files that --shard wrote.")],
+    out: Annotated[Path, typer.Option(help="File of predictions to write (JSONL).")],
+    images: Images = None,
+    encoding: Encoding = "utf-8",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Merge the predictions of all shards, in the order of the data, and see that no record is missing."""
+    console, output = Console(as_json=as_json), Output(out, overwrite=overwrite)
+    source = DataOptions(data, images, encoding=encoding)
+    end(console, engine.merge_shards(source, shards, output=output, reporter=console))
