@@ -23,7 +23,7 @@ from hkdcli.data.datasets import Dataset
 from hkdcli.data.given_images import GivenImages, ImageInput, load_given_image
 from hkdcli.data.images import ImagePolicy
 from hkdcli.data.records import Example
-from hkdcli.errors import DataError, RefusedError, UsageError
+from hkdcli.errors import BadRow, DataError, RefusedError, UsageError
 from hkdcli.inference.evidence import Evidence, compute_evidence
 from hkdcli.inferring import InferOptions, build_judge
 from hkdcli.opening import find_model
@@ -103,15 +103,18 @@ class Detector:
             The detector. What cannot be found or loaded raises as `find_model` and `load_model` say.
 
         Raises:
-            UsageError: Both `shift` and `shifts`, or a number below 1.
+            UsageError: Both `shift` and `shifts`, or a value that is none of those allowed.
         """
         if shift and shifts is not None:
             raise UsageError(
                 "shift and shifts exclude each other",
                 hint="shift uses every order, shifts as many as it says",
             )
-        if batch_size < 1 or (shifts is not None and shifts < 1):
-            raise UsageError(f"shifts {shifts} and batch_size {batch_size}: at least 1 each")
+        _check_counts(batch_size=batch_size, shifts=1 if shifts is None else shifts)
+        if abstain_below is not None and not (_is_number(abstain_below) and 0 <= abstain_below <= 1):
+            raise UsageError(f"abstain_below {abstain_below!r} is no probability", hint="Give 0 to 1.")
+        if device not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"device {device!r} is not known", hint="There are auto, cpu and cuda.")
         options = InferOptions(
             level=level, base=base, shifts=None if shift else shifts or 1, abstain_below=abstain_below
         )
@@ -212,6 +215,7 @@ class Detector:
         Returns:
             The map; see `compute_evidence`. `ImageError` where the picture cannot be used.
         """
+        _check_counts(grid=grid)
         subject, loaded = choose_subject(verdict, phrase), load_given_image(image, self._policy)
 
         def score(pictures: Sequence[ImageInput]) -> list[float]:
@@ -228,9 +232,11 @@ class Detector:
         build: Callable[[str, Request], Example],
         read: Callable[[Example, Row], Verdict],
     ) -> list[Verdict | RefusedError]:
+        requests = list(requests)
         examples = [_build_or_refuse(build, str(i), request) for i, request in enumerate(requests)]
         usable = [example for example in examples if isinstance(example, Example)]
-        rows = iter(self._ask([request.image for request in requests], usable))
+        # What is no request has no image, and no example that would ask for it.
+        rows = iter(self._ask([getattr(request, "image", b"") for request in requests], usable))
         results: list[Verdict | RefusedError] = []
         for example in examples:
             if isinstance(example, DataError):
@@ -275,6 +281,22 @@ def _build_or_refuse(
         return build(name, request)
     except DataError as error:
         return error
+    except AttributeError:
+        detail = f"is a {type(request).__name__}, which is no request of this kind"
+        return DataError(
+            "the request cannot be asked", [BadRow("request.wrong_type", name, "request", detail)]
+        )
+
+
+def _check_counts(**counts: object) -> None:
+    """Refuse what is no whole number of at least 1; raises UsageError."""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UsageError(f"{name} {value!r} is no whole number of at least 1")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _get(result: T | RefusedError) -> T:

@@ -135,6 +135,8 @@ def choose_way(given: Mapping[str, Any]) -> Literal["file", "stream", "calibrate
 
 
 def _check_picture(given: Mapping[str, Any]) -> None:
+    if given["evidence"] is not None and given["evidence"].suffix.lower() != ".png":
+        raise UsageError("--evidence is drawn as PNG", hint="Give a name that ends in .png.")
     names = ("data", "out", "shard", "nproc", "limit", "images", "resume", "per_shift")
     if others := [name for name in names if given[name] not in (None, False)]:
         name = "DATA" if others[0] == "data" else f"--{others[0].replace('_', '-')}"

@@ -214,8 +214,10 @@ def choose_subject(verdict: CaptionVerdict | ClaimVerdict, phrase: str | None) -
         Where the detector abstained, what is the more probable.
 
     Raises:
-        UsageError: The verdict is about no such phrase.
+        UsageError: It is no verdict, or about no such phrase.
     """
+    if not isinstance(verdict, CaptionVerdict | ClaimVerdict):
+        raise UsageError(f"a {type(verdict).__name__} is no verdict", hint="Give what check_caption said.")
     if isinstance(verdict, ClaimVerdict):
         if phrase is not None:
             raise UsageError("a claim is explained as a whole", hint="Leave phrase out.")

@@ -309,7 +309,7 @@ def test_evidence_for_what_the_verdict_does_not_say_is_refused():
         detector.explain(PICTURE, detector.check_caption(PICTURE, "A cat.", ["cat"]), phrase="dog")
     with pytest.raises(UsageError, match="as a whole"):
         detector.explain(PICTURE, detector.check_claim(PICTURE, "It is red."), phrase="dog")
-    with pytest.raises(UsageError, match="0 x 0"):
+    with pytest.raises(UsageError, match="grid 0"):
         detector.explain(PICTURE, detector.check_claim(PICTURE, "It is red."), grid=0)
 
 
@@ -424,3 +424,48 @@ def test_on_scenes_the_evidence_is_the_cell_that_the_phrase_is_about():
         values = judge.explain(picture, verdict, phrase=phrases[0], grid=3).values
         assert np.unravel_index(values.argmax(), values.shape) == thing.cell
         assert values.max() > 0.5
+
+
+# What callers get wrong
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"abstain_below": float("nan")},
+        {"abstain_below": 2},
+        {"abstain_below": "x"},
+        {"shifts": 2.5},
+        {"shifts": True},
+        {"shifts": 0},
+        {"batch_size": "8"},
+        {"device": "tpu"},
+        {"shift": True, "shifts": 2},
+    ],
+)
+def test_options_that_are_none_are_refused_before_anything_is_loaded(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        Detector.load("no/such/model", **wrong)
+
+
+def test_what_is_no_request_costs_no_other_its_answer() -> None:
+    detector = Detector(FakeJudge(0.1, 0.9))
+    good = CaptionRequest(PICTURE, "a cat", ["cat"])
+    results = detector.check_captions(request for request in (good, None, ClaimRequest(PICTURE, "c"), good))  # type: ignore[arg-type]
+    assert [isinstance(result, DataError) for result in results] == [False, True, True, False]
+    assert results[1].rows[0].code == "request.wrong_type"  # type: ignore[union-attr]
+
+
+def test_explain_refuses_what_is_no_verdict_or_no_grid(tmp_path: Path) -> None:
+    detector = Detector(FakeJudge(0.1, 0.9))
+    verdict = detector.check_caption(PICTURE, "a cat", ["cat"])
+    with pytest.raises(UsageError, match="no verdict"):
+        detector.explain(PICTURE, None)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="grid"):
+        detector.explain(PICTURE, verdict, grid=2.5)  # type: ignore[arg-type]
+    evidence = detector.explain(PICTURE, verdict, grid=1)
+    with pytest.raises(UsageError, match="PNG"):
+        evidence.write(tmp_path / "why.jpg")
+    (tmp_path / "why.png").mkdir()
+    with pytest.raises(SetupError):
+        evidence.write(tmp_path / "why.png")

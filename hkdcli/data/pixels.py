@@ -235,7 +235,10 @@ def _rescale_deep_gray(image: Image.Image) -> Image.Image:
     16-bit files span 0-65535 by their type. 32-bit and float files do not say what they span: the
     smallest of 0-1 (float), 0-255 and 0-65535 that holds the values, else from minimum to maximum.
     """
-    values: NDArray[np.float32] = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0, neginf=0)
+    raw = np.asarray(image).astype(np.float32)
+    if not np.isfinite(raw).any():
+        raise RefusedRowError("image.corrupt", "holds no finite number")
+    values: NDArray[np.float32] = np.nan_to_num(raw, posinf=0, neginf=0)
     if image.mode.startswith("I;16"):
         transparent = image.info.get("transparency")
         if isinstance(transparent, int):

@@ -51,7 +51,16 @@ class Evidence:
         return render_evidence(self.image, self.values)
 
     def write(self, path: str | Path) -> None:
-        """Write the rendered map as a PNG file, which appears whole or not at all."""
+        """Write the rendered map as a PNG file, which appears whole or not at all.
+
+        Args:
+            path: Where to; its name ends in .png.
+
+        Raises:
+            UsageError: It does not.
+        """
+        if Path(path).suffix.lower() != ".png":
+            raise UsageError(f"{path}: evidence is drawn as PNG", hint="Give a name that ends in .png.")
         buffer = io.BytesIO()
         self.render().save(buffer, format="PNG")
         write_atomic(Path(path), buffer.getvalue())

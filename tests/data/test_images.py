@@ -230,6 +230,12 @@ def test_i13_float_gray_with_nan():
     assert abs(average(image)[0] - 127.5) < 3
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_i04_float_gray_without_a_finite_number_is_corrupt(tmp_path, value):
+    picture = encode(Image.fromarray(np.full((40, 40), value, dtype=np.float32)), "TIFF")
+    assert load_code(tmp_path, picture) == "image.corrupt"
+
+
 def hide_red(mode):
     """Red everywhere, transparent but for a blue square."""
     image = Image.new("RGBA", (40, 40), (255, 0, 0, 0))
