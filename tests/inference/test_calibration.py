@@ -245,3 +245,13 @@ def test_parts_that_do_not_go_together_are_refused():
         else:
             with pytest.raises(ValueError, match="do not go together"):
                 TaskFit(temperature=1.0, **parts, **figures)
+
+
+def test_on_few_records_of_a_model_that_is_calibrated_little_is_changed():
+    fits = [fit_task("factuality", draw_items(24, seed=seed)) for seed in range(100)]
+    assert sum(fit.temperature == 1 for fit in fits) > 50
+    lost = np.mean([fit.nll_after - fit.nll_before for fit in fits])
+    assert lost < 0.03
+    # What is far off is still mended with as few.
+    mended = [fit_task("factuality", draw_items(24, sharpness=5.0, seed=seed)) for seed in range(100)]
+    assert np.mean([fit.nll_after < fit.nll_before for fit in mended]) > 0.9

@@ -116,10 +116,14 @@ def test_a_record_that_never_fits_fails_alone(scorer, tmp_path, monkeypatch):
             raise MachineLimitError("no memory")
         return score(self, prepared)
 
-    monkeypatch.setattr(Scorer, "score_prepared", limited)
-    rows = answer(make_dataset(6), scorer, tmp_path / "p")
+    with monkeypatch.context() as patch:
+        patch.setattr(Scorer, "score_prepared", limited)
+        rows = answer(make_dataset(6), scorer, tmp_path / "p")
     assert [row["status"] for row in rows] == ["ok"] * 3 + ["error"] + ["ok"] * 2
     assert rows[3]["error"]["code"] == "machine.memory"
+    resumed = answer(make_dataset(6), scorer, tmp_path / "p", resume=True)  # with more memory, perhaps
+    assert [row["status"] for row in resumed] == ["ok"] * 6
+    assert resumed[:3] == rows[:3] and [row["id"] for row in resumed] == [row["id"] for row in rows]
 
 
 def test_where_nothing_fits_the_run_ends_and_what_is_done_stays(scorer, tmp_path, monkeypatch):
