@@ -9,10 +9,11 @@ Dimensions: R records, N the most answers of a record, K thresholds.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hkdcli.data.records import Task
 from hkdcli.errors import DataError
@@ -35,6 +36,7 @@ from hkdcli.inference.task_fit import (
 MIN_RECORDS = 10
 FOLDS = 5
 RESAMPLES = 1000
+SURE = 0.95  # share of the resamples in which what is fitted has to gain
 
 
 class Labelled(NamedTuple):
@@ -113,20 +115,25 @@ def judge(
 
 
 def _choose_temperature(items: Sequence[Labelled]) -> float:
-    """The fitted temperature, where the folds are the likelier for those of the other folds; else 1.
+    """The fitted temperature, where records gain by one that they had no part in, hardly by chance; else 1.
 
     A temperature always gains on the records that it was fitted to, and on few of them it can be far off.
     """
-    folds = [items[fold::FOLDS] for fold in range(FOLDS)]
-    others = [[item for place, item in enumerate(items) if place % FOLDS != f] for f in range(FOLDS)]
     fitted = [
-        fit_temperature([item.posterior for item in rest], [item.gold for item in rest]) for rest in others
+        _fit_temperature([item for place, item in enumerate(items) if place % FOLDS != fold])
+        for fold in range(FOLDS)
     ]
-    pairs = list(zip(folds, fitted, strict=True))
-    after = sum(len(fold) * _compute_item_nll(fold, t) for fold, t in pairs if fold)
-    before = sum(len(fold) * _compute_item_nll(fold, 1.0) for fold in folds if fold)
-    if after >= before:
-        return 1.0
+    gains = np.array(
+        [
+            _compute_item_nll([item], 1.0) - _compute_item_nll([item], fitted[place % FOLDS])
+            for place, item in enumerate(items)
+        ]
+    )
+    wins = [gains[drawn].sum() > 0 for drawn in _draw_resamples(len(items))]
+    return _fit_temperature(items) if np.mean(wins) >= SURE else 1.0
+
+
+def _fit_temperature(items: Sequence[Labelled]) -> float:
     return fit_temperature([item.posterior for item in items], [item.gold for item in items])
 
 
@@ -158,16 +165,21 @@ def _decode_folds(items: Sequence[Labelled]) -> tuple[list[Answer], list[Answer]
 
 
 def _is_gain(ours: Sequence[Answer], theirs: Sequence[Answer], golds: Sequence[Answer]) -> bool:
-    """Whether `ours` has the better micro-F1 in 95 % of bootstrap resamples of the records."""
+    """Whether `ours` has the better micro-F1 in nearly all bootstrap resamples of the records."""
     counts = np.array(
         [
             (len(our & gold), len(our) + len(gold), len(their & gold), len(their) + len(gold))
             for our, their, gold in zip(ours, theirs, golds, strict=True)
         ]
     )
-    drawn = np.random.default_rng(0).integers(len(counts), size=(RESAMPLES, len(counts)))
-    sums = counts[drawn].sum(axis=1)
-    return bool(np.mean(sums[:, 0] / sums[:, 1] > sums[:, 2] / sums[:, 3]) >= 0.95)
+    sums = [counts[drawn].sum(axis=0) for drawn in _draw_resamples(len(counts))]
+    return bool(np.mean([our * most > their * more for our, more, their, most in sums]) >= SURE)
+
+
+def _draw_resamples(records: int) -> Iterator[NDArray[np.int64]]:
+    """Indices of R records, drawn with replacement; the same every time."""
+    random = np.random.default_rng(0)
+    return (random.integers(records, size=records) for _ in range(RESAMPLES))
 
 
 def _fit_items(items: Sequence[Labelled]) -> float:
