@@ -130,7 +130,7 @@ def _find_code(codes: Sequence[int | None], store: Store) -> int:
         names = [f"process {rank} by {signal.Signals(number).name}" for rank, number in killed.items()]
         raise MachineLimitError(
             f"killed from outside: {', '.join(names)}\n{describe_signs(store, len(codes))}",
-            hint="This is often a want of memory: use a smaller micro_batch_size or fewer processes.",
+            hint="This is often a want of memory: use smaller batches or fewer processes.",
         )
     ended = [code or 0 for code in codes]
     # Some records that failed in one process are nothing beside another that could not go on.
