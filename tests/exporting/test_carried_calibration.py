@@ -17,7 +17,9 @@ from hkdcli.models.fingerprints import compute_weights_hash
 from hkdcli.models.loading import load_model
 
 RECORDS = Dataset("mine", (make_factuality(),), DrawnImages())
-FITS = [{"asking": {"shifts": 1}, "tasks": {"factuality": {"temperature": 1.25}}}]
+ASKING = {"shifts": 1, "what": "both", "move_none": True, "combination": "log_mean", "debias": "prior"}
+PRIOR = {"factuality": {"4": [0.5, -0.5, 0.25, -0.25]}}
+FITS = [{"asking": ASKING, "tasks": {}, "letter_prior": PRIOR, "data": "dev", "data_hash": "h"}]
 
 
 @pytest.fixture
@@ -53,8 +55,8 @@ def test_it_is_valid_for_the_exported_weights(student, out, adapter):
     [
         ({"weights_hash": "0" * 64}, "its weights_hash is not"),
         ({"prompt_hash": "0" * 64}, "its prompt_hash is not"),
-        ({"format": 2}, "its format is not"),
-        (None, "cannot be read as JSON"),
+        ({"format": 2}, "format: "),
+        (None, "cannot be used as a calibration"),
     ],
 )
 def test_another_model_s_is_left_behind_with_a_warning(student, out, change, told):
