@@ -222,18 +222,19 @@ def _convert_to_rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     return image.convert("RGB"), ()
 
 
+def _check_finite(values: NDArray[np.float32]) -> None:
+    if not np.isfinite(values).all():
+        raise RefusedRowError("image.corrupt", "it has pixels that are NaN or infinite")
+
+
 def _rescale_deep_gray(image: Image.Image) -> Image.Image:
     """Bring gray of more than 8 bits to 0-255.
 
     16-bit files span 0-65535 by their type. 32-bit and float files do not say what they span: the
     smallest of 0-1 (float), 0-255 and 0-65535 that holds the values, else from minimum to maximum.
-
-    Raises:
-        RefusedRowError: `image.corrupt` where a value is NaN or infinite, which is no shade of gray.
     """
     values: NDArray[np.float32] = np.asarray(image).astype(np.float32)
-    if not np.isfinite(values).all():
-        raise RefusedRowError("image.corrupt", "it has pixels that are NaN or infinite")
+    _check_finite(values)
     if image.mode.startswith("I;16"):
         transparent = image.info.get("transparency")
         if isinstance(transparent, int):
