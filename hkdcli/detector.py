@@ -14,8 +14,9 @@ time. Processes load their own, after they were started.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
 AnswerRecords = Callable[[Dataset, Sequence[Example]], Sequence[Row]]
 """Rows of predictions for some records of a dataset, one each and in order."""
+
+_DEVICES = ("auto", "cpu", "cuda")
 
 T = TypeVar("T")
 Request = TypeVar("Request", CaptionRequest, ClaimRequest)
@@ -94,7 +97,7 @@ class Detector:
             base: Where an adapter's base model is, should it have moved.
             shift: Show the choices in every cyclic order and average.
             shifts: Show them in this many orders instead.
-            abstain_below: Give no answer less probable than this; None always answers.
+            abstain_below: Give no answer less probable than this, in [0, 1]; None always answers.
             device: `auto` takes a usable GPU where there is one; the model stays on its device.
             batch_size: How many requests are answered at once, at least 1.
             policy: What pictures are accepted; None is the policy of `hkd infer`.
@@ -103,20 +106,16 @@ class Detector:
             The detector. What cannot be found or loaded raises as `find_model` and `load_model` say.
 
         Raises:
-            UsageError: Both `shift` and `shifts`, or a value that is none of those allowed.
+            UsageError: Both `shift` and `shifts`; or as `open` raises.
         """
         if shift and shifts is not None:
             raise UsageError(
                 "shift and shifts exclude each other",
                 hint="shift uses every order, shifts as many as it says",
             )
-        _check_counts(batch_size=batch_size, shifts=1 if shifts is None else shifts)
-        if abstain_below is not None and not (_is_number(abstain_below) and 0 <= abstain_below <= 1):
-            raise UsageError(f"abstain_below {abstain_below!r} is no probability", hint="Give 0 to 1.")
-        if device not in ("auto", "cpu", "cuda"):
-            raise UsageError(f"device {device!r} is not known", hint="There are auto, cpu and cuda.")
+        orders = 1 if shifts is None else shifts
         options = InferOptions(
-            level=level, base=base, shifts=None if shift else shifts or 1, abstain_below=abstain_below
+            level=level, base=base, shifts=None if shift else orders, abstain_below=abstain_below
         )
         return cls.open(str(model), options, device=device, batch_size=batch_size, policy=policy)
 
@@ -144,8 +143,10 @@ class Detector:
             reporter: Told what it runs on, and why a calibration is left out.
 
         Returns:
-            The detector.
+            The detector. What cannot be meant (a number out of range or of another kind, an unknown device)
+            raises `UsageError` before anything is loaded.
         """
+        _check_options(options, device, batch_size, policy)
         answer = _build_answer(model, options, tasks, device, reporter or SilentReporter())
         return cls(answer, batch_size=batch_size, policy=policy)
 
@@ -179,22 +180,23 @@ class Detector:
         """
         return _get(self.check_claims([ClaimRequest(image, claim, context)])[0])
 
-    def check_captions(self, requests: Sequence[CaptionRequest]) -> list[CaptionVerdict | RefusedError]:
+    def check_captions(self, requests: Iterable[CaptionRequest]) -> list[CaptionVerdict | RefusedError]:
         """Check many captions, `batch_size` at once.
 
         Args:
-            requests: What to check; pictures are opened batch by batch.
+            requests: What to check, read to its end first; pictures are opened batch by batch.
 
         Returns:
-            For each request its verdict, or the `ImageError` or `DataError` why there is none: returned, not
-            raised, so that no request is lost through another. What fails for all is raised: `ModelError`
-            where the model gives NaN, `MachineLimitError` where memory runs out.
+            For each request its verdict, or the `ImageError` or `DataError` why there is none (of the code
+            `request.wrong_type` where it is no `CaptionRequest`): returned, not raised, so that no request is
+            lost through another. What fails for all is raised: `ModelError` where the model gives NaN,
+            `MachineLimitError` where memory runs out.
         """
-        return self._check(requests, build_caption_example, read_caption_verdict)
+        return self._check(requests, CaptionRequest, build_caption_example, read_caption_verdict)
 
-    def check_claims(self, requests: Sequence[ClaimRequest]) -> list[ClaimVerdict | RefusedError]:
+    def check_claims(self, requests: Iterable[ClaimRequest]) -> list[ClaimVerdict | RefusedError]:
         """Check many claims; as `check_captions`."""
-        return self._check(requests, build_claim_example, read_claim_verdict)
+        return self._check(requests, ClaimRequest, build_claim_example, read_claim_verdict)
 
     def explain(
         self,
@@ -210,12 +212,12 @@ class Detector:
             image: The picture of the verdict.
             verdict: What was said of it; `choose_subject` says what evidence is then sought for.
             phrase: The phrase of a caption; None is the one most probably hallucinated.
-            grid: Cells along each side.
+            grid: Cells along each side, a whole number of at least 1.
 
         Returns:
-            The map; see `compute_evidence`. `ImageError` where the picture cannot be used.
+            The map; see `compute_evidence`. `ImageError` where the picture cannot be used, `UsageError` where
+            verdict, phrase or grid cannot.
         """
-        _check_counts(grid=grid)
         subject, loaded = choose_subject(verdict, phrase), load_given_image(image, self._policy)
 
         def score(pictures: Sequence[ImageInput]) -> list[float]:
@@ -228,15 +230,16 @@ class Detector:
 
     def _check(
         self,
-        requests: Sequence[Request],
+        requests: Iterable[Request],
+        kind: type[Request],
         build: Callable[[str, Request], Example],
         read: Callable[[Example, Row], Verdict],
     ) -> list[Verdict | RefusedError]:
         requests = list(requests)
-        examples = [_build_or_refuse(build, str(i), request) for i, request in enumerate(requests)]
+        examples = [_build_or_refuse(kind, build, str(i), request) for i, request in enumerate(requests)]
         usable = [example for example in examples if isinstance(example, Example)]
-        # What is no request has no image, and no example that would ask for it.
-        rows = iter(self._ask([getattr(request, "image", b"") for request in requests], usable))
+        pictures = [request.image if isinstance(request, kind) else b"" for request in requests]
+        rows = iter(self._ask(pictures, usable))
         results: list[Verdict | RefusedError] = []
         for example in examples:
             if isinstance(example, DataError):
@@ -274,29 +277,36 @@ def _build_answer(
     return lambda dataset, examples: answer_examples(dataset, examples, judge, hashes)
 
 
+def _check_options(
+    options: InferOptions, device: DeviceName, batch_size: int, policy: ImagePolicy | None
+) -> None:
+    """Refuse what cannot be meant; a notebook hands over anything."""
+    for name, value in (
+        ("shifts", 1 if options.shifts is None else options.shifts),
+        ("batch_size", batch_size),
+    ):
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            raise UsageError(f"{name} is {value!r}", hint="Give a whole number, at least 1.")
+    least = options.abstain_below
+    if least is not None and (isinstance(least, bool) or not isinstance(least, Real) or not 0 <= least <= 1):
+        raise UsageError(f"abstain_below is {least!r}", hint="Give a probability between 0 and 1, or None.")
+    if device not in _DEVICES:
+        raise UsageError(f"device is {device!r}", hint=f"Give one of {', '.join(_DEVICES)}.")
+    if policy is not None and not isinstance(policy, ImagePolicy):
+        raise UsageError(f"policy is a {type(policy).__name__}", hint="Give a hkdcli.ImagePolicy, or None.")
+
+
 def _build_or_refuse(
-    build: Callable[[str, Request], Example], name: str, request: Request
+    kind: type[Request], build: Callable[[str, Request], Example], name: str, request: Request
 ) -> Example | DataError:
+    if not isinstance(request, kind):
+        detail = f"a {type(request).__name__} is no {kind.__name__}"
+        row = BadRow("request.wrong_type", name, "request", detail, f"give a {kind.__name__}")
+        return DataError("the request cannot be asked", [row])
     try:
         return build(name, request)
     except DataError as error:
         return error
-    except AttributeError:
-        detail = f"is a {type(request).__name__}, which is no request of this kind"
-        return DataError(
-            "the request cannot be asked", [BadRow("request.wrong_type", name, "request", detail)]
-        )
-
-
-def _check_counts(**counts: object) -> None:
-    """Refuse what is no whole number of at least 1; raises UsageError."""
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UsageError(f"{name} {value!r} is no whole number of at least 1")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _get(result: T | RefusedError) -> T:

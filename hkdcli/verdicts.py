@@ -214,10 +214,11 @@ def choose_subject(verdict: CaptionVerdict | ClaimVerdict, phrase: str | None) -
         Where the detector abstained, what is the more probable.
 
     Raises:
-        UsageError: It is no verdict, or about no such phrase.
+        UsageError: The verdict is none, or about no such phrase.
     """
-    if not isinstance(verdict, CaptionVerdict | ClaimVerdict):
-        raise UsageError(f"a {type(verdict).__name__} is no verdict", hint="Give what check_caption said.")
+    if not isinstance(verdict, (CaptionVerdict, ClaimVerdict)):
+        hint = "Give what check_caption or check_claim returned."
+        raise UsageError(f"a {type(verdict).__name__} is no verdict", hint=hint)
     if isinstance(verdict, ClaimVerdict):
         if phrase is not None:
             raise UsageError("a claim is explained as a whole", hint="Leave phrase out.")

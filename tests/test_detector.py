@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,11 +18,22 @@ from PIL import Image
 from tiny_records import make_image
 
 import hkdcli
-from hkdcli import CaptionRequest, ClaimRequest, DataError, Detector, ImageError, UsageError, propose_phrases
+from hkdcli import (
+    CaptionRequest,
+    ClaimRequest,
+    DataError,
+    Detector,
+    ImageError,
+    ImagePolicy,
+    UsageError,
+    propose_phrases,
+)
 from hkdcli.data.datasets import Dataset
 from hkdcli.data.records import Example
 from hkdcli.errors import MachineLimitError, SetupError
 from hkdcli.inference.evidence import Evidence
+from hkdcli.inferring import InferOptions
+from hkdcli.runtime import DeviceName
 from hkdcli.scenes.records import build_record
 from hkdcli.scenes.world import render_scene
 from hkdcli.verdicts import VERDICTS, CaptionVerdict, ClaimVerdict, PhraseVerdict, build_caption_example
@@ -228,6 +239,33 @@ def test_a_bad_request_alone_raises(code):
     assert read_code(refused.value) == code
 
 
+@pytest.mark.parametrize(
+    "bad", [None, 7, "A cat.", ClaimRequest(PICTURE, "It is red."), CaptionRequest], ids=str
+)
+def test_what_is_no_request_fails_alone(bad):
+    good, judge = CaptionRequest(PICTURE, "A cat.", ["cat"]), FakeJudge(0.2, 0.9)
+    first, refused, last = Detector(judge).check_captions([good, bad, good])
+    assert first == last
+    assert first.hallucinated == ("cat",)
+    assert isinstance(refused, DataError)
+    assert read_code(refused) == "request.wrong_type"
+    assert (refused.rows[0].id, refused.rows[0].hint) == ("1", "give a CaptionRequest")
+    assert [len(batch) for batch in judge.asked] == [2]
+    claims = Detector(FakeJudge(0.9)).check_claims([good, ClaimRequest(PICTURE, "It is red.")])
+    assert read_code(claims[0]) == "request.wrong_type"
+    assert claims[1].label == "True"
+
+
+def test_requests_may_come_from_a_generator():
+    claims = [f"claim {i}" for i in range(5)]
+    results = Detector(FakeJudge(0.9), batch_size=2).check_claims(ClaimRequest(PICTURE, c) for c in claims)
+    assert [result.claim for result in results] == claims
+    captions = Detector(FakeJudge(0.2, 0.9)).check_captions(
+        iter([CaptionRequest(PICTURE, "A cat.", ["cat"])])
+    )
+    assert [caption.hallucinated for caption in captions] == [("cat",)]
+
+
 @pytest.mark.parametrize("phrases", ["cat, mat", 7, [], ["cat", ""], ["cat", None]])
 def test_phrases_that_are_none_are_refused(phrases):
     with pytest.raises(DataError):
@@ -309,8 +347,14 @@ def test_evidence_for_what_the_verdict_does_not_say_is_refused():
         detector.explain(PICTURE, detector.check_caption(PICTURE, "A cat.", ["cat"]), phrase="dog")
     with pytest.raises(UsageError, match="as a whole"):
         detector.explain(PICTURE, detector.check_claim(PICTURE, "It is red."), phrase="dog")
-    with pytest.raises(UsageError, match="grid 0"):
+    with pytest.raises(UsageError, match="0 x 0"):
         detector.explain(PICTURE, detector.check_claim(PICTURE, "It is red."), grid=0)
+    with pytest.raises(UsageError, match=r"2\.5 x 2\.5"):
+        detector.explain(PICTURE, detector.check_claim(PICTURE, "It is red."), grid=2.5)
+    for verdict in (None, "hallucinated", DataError("refused"), PhraseVerdict("cat", 0.5, True)):
+        with pytest.raises(UsageError, match="is no verdict") as refused:
+            detector.explain(PICTURE, verdict)
+        assert "check_caption" in refused.value.hint
 
 
 # With models
@@ -392,14 +436,51 @@ def test_25_phrases_are_one_question_answered_approximately(detector):
     assert not detector.check_caption(PICTURE, "Things.", phrases[:5]).approximate
 
 
+COUNTS = (0, -1, 2.0, 1.5, float("nan"), True, False, "2")
+MISTAKES = [
+    *({"shifts": value} for value in COUNTS),
+    *({"batch_size": value} for value in (*COUNTS, None)),
+    *({"abstain_below": value} for value in (-0.1, 1.01, float("nan"), float("inf"), True, False, "0.5")),
+    *({"device": value} for value in ("gpu", "cuda:0", "", None, 0)),
+    *({"policy": value} for value in ({}, "default", ImagePolicy)),
+    {"shift": True, "shifts": 2},
+]
+
+
+@pytest.mark.parametrize("options", MISTAKES, ids=str)
+def test_options_that_cannot_be_meant_are_refused_before_anything_is_loaded(monkeypatch, options):
+    monkeypatch.setattr("hkdcli.detector.find_model", lambda *asked: pytest.fail("asked for the model"))
+    with pytest.raises(UsageError, match=next(reversed(options))) as refused:
+        Detector.load("no/such/model", **options)
+    assert refused.value.hint
+    how = {name: options[name] for name in ("shifts", "abstain_below") if name in options}
+    rest = {name: value for name, value in options.items() if name in ("batch_size", "device", "policy")}
+    if "shift" not in options:
+        with pytest.raises(UsageError, match=next(iter(options))):
+            Detector.open("no/such/model", InferOptions(**how), **rest)
+
+
 @pytest.mark.parametrize(
     "options",
-    [{"shift": True, "shifts": 2}, {"shifts": 0}, {"batch_size": 0}, {"level": "base"}],
+    [
+        *({"abstain_below": value} for value in (0, 1, 0.5, np.float32(0.5), None)),
+        *({"shifts": value, "batch_size": value} for value in (1, 3, np.int64(2))),
+        *({"shifts": None, "device": device, "policy": ImagePolicy()} for device in get_args(DeviceName)),
+    ],
     ids=str,
 )
-def test_options_that_cannot_be_meant_are_refused(tiny_llava, options):
+def test_options_that_can_be_meant_come_as_far_as_the_model(monkeypatch, options):
+    def look(*asked: Any) -> None:
+        raise LookupError("asked for the model")
+
+    monkeypatch.setattr("hkdcli.detector.find_model", look)
+    with pytest.raises(LookupError, match="asked for the model"):
+        Detector.load("no/such/model", **options)
+
+
+def test_a_level_of_a_model_without_levels_is_refused(tiny_llava):
     with pytest.raises(UsageError):
-        Detector.load(tiny_llava, **options)
+        Detector.load(tiny_llava, level="base")
 
 
 def test_r21_a_gpu_that_is_not_there_is_refused(tiny_llava, monkeypatch):
@@ -424,48 +505,3 @@ def test_on_scenes_the_evidence_is_the_cell_that_the_phrase_is_about():
         values = judge.explain(picture, verdict, phrase=phrases[0], grid=3).values
         assert np.unravel_index(values.argmax(), values.shape) == thing.cell
         assert values.max() > 0.5
-
-
-# What callers get wrong
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"abstain_below": float("nan")},
-        {"abstain_below": 2},
-        {"abstain_below": "x"},
-        {"shifts": 2.5},
-        {"shifts": True},
-        {"shifts": 0},
-        {"batch_size": "8"},
-        {"device": "tpu"},
-        {"shift": True, "shifts": 2},
-    ],
-)
-def test_options_that_are_none_are_refused_before_anything_is_loaded(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError):
-        Detector.load("no/such/model", **wrong)
-
-
-def test_what_is_no_request_costs_no_other_its_answer() -> None:
-    detector = Detector(FakeJudge(0.1, 0.9))
-    good = CaptionRequest(PICTURE, "a cat", ["cat"])
-    results = detector.check_captions(request for request in (good, None, ClaimRequest(PICTURE, "c"), good))  # type: ignore[arg-type]
-    assert [isinstance(result, DataError) for result in results] == [False, True, True, False]
-    assert results[1].rows[0].code == "request.wrong_type"  # type: ignore[union-attr]
-
-
-def test_explain_refuses_what_is_no_verdict_or_no_grid(tmp_path: Path) -> None:
-    detector = Detector(FakeJudge(0.1, 0.9))
-    verdict = detector.check_caption(PICTURE, "a cat", ["cat"])
-    with pytest.raises(UsageError, match="no verdict"):
-        detector.explain(PICTURE, None)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="grid"):
-        detector.explain(PICTURE, verdict, grid=2.5)  # type: ignore[arg-type]
-    evidence = detector.explain(PICTURE, verdict, grid=1)
-    with pytest.raises(UsageError, match="PNG"):
-        evidence.write(tmp_path / "why.jpg")
-    (tmp_path / "why.png").mkdir()
-    with pytest.raises(SetupError):
-        evidence.write(tmp_path / "why.png")

@@ -39,6 +39,8 @@ STOPS = _read(
     someone something anyone anything everyone everything nothing nobody none what whom whose how why
     however therefore additionally furthermore overall moreover besides etc it's there's"""
 )
+CONJUNCTIONS = _read("""and or but nor yet""")
+"""Those of the stops that join equals."""
 RELATIVES = _read("""that which who""")
 
 PLACES = _read(
@@ -60,6 +62,9 @@ ADJECTIVES = _read(
     sunny cloudy busy beautiful pretty cute nice fresh ripe transparent striped broken plaid floral fluffy
     furry shiny rustic modern vintage quiet lush outdoor indoor visible various brightly"""
 )
+
+ADJECTIVES_LIKE_NOUNS = _read("""light orange adult male female round plaid""")
+"""Adjectives that are nouns after another noun: "traffic light"."""
 
 VERBS = _read(
     """sit sits sat sitting stand stands stood standing hold holds held wear wears wore worn ride rides

@@ -5,6 +5,7 @@ noun. Then:
 
     object     neighbouring adjectives and nouns, without their determiner   "red mat", "two goats"
                joined across "of"                                           "group of people"
+               adjectives alone, said of nothing before them                "orange", "a ball, red"
     relation   an object, words that link (verbs, prepositions), and what    "cat on the red mat"
                follows them                                                 "man riding a motorcycle"
     attribute  the same, where an adjective follows                          "car is red"
@@ -103,6 +104,8 @@ def _classify(word: str, before: Part, coming: str) -> Part:
     """The part that a word plays after one that plays `before`, in front of the word `coming`."""
     if word in english.RELATIVES or (word in english.PLACES and coming == "of"):
         return "link"
+    if word in english.ADJECTIVES_LIKE_NOUNS and before == "noun":
+        return "noun"
     for part, known in _KNOWN.items():
         if word in known:
             return part
@@ -147,26 +150,33 @@ def _find_chunks(words: Sequence[_Word]) -> list[_Chunk]:
 
 
 def _build_chunk(words: Sequence[_Word], first: int, end: int) -> _Chunk:
-    """Modifiers alone are an object after a determiner ("an orange"), and else said of one ("is orange")."""
     last = next((i for i in range(end - 1, first - 1, -1) if words[i].part == "noun"), None)
     if last is not None:
         is_object = words[last].text not in english.FRAMES
         return _Chunk(max(first, last + 1 - MAX_OBJECT_WORDS), last, is_object)
-    after_determiner = words[first].follows and words[first - 1].part == "determiner"
-    counts = all(word.text in english.NUMBERS or word.text.isdecimal() for word in words[first:end])
-    is_object = after_determiner and not counts and not _is_half(words, end)
-    return _Chunk(max(first, end - MAX_OBJECT_WORDS), end - 1, is_object)
+    return _Chunk(max(first, end - MAX_OBJECT_WORDS), end - 1, _stands_alone(words, first, end))
+
+
+def _stands_alone(words: Sequence[_Word], first: int, end: int) -> bool:
+    """Whether modifiers are a thing ("an orange", "a ball, red"), not said of one before or after them.
+
+    What is said of a thing before them is in its relation ("is orange"); numbers alone show nothing.
+    """
+    texts, before = [word.text for word in words[first:end]], words[first - 1]
+    if _is_half(words, end):
+        return False
+    if words[first].follows and before.part == "determiner":
+        return not all(text in english.NUMBERS or text.isdecimal() for text in texts)
+    is_apart = not words[first].follows or before.text in english.CONJUNCTIONS
+    return is_apart and not english.ADJECTIVES.isdisjoint(texts)
 
 
 def _is_half(words: Sequence[_Word], end: int) -> bool:
-    """Whether a chunk goes on after its end: "red" in "a red and green bucket"."""
-    coming = words[end : end + 2]
-    return (
-        len(coming) == 2
-        and coming[0].text in ("and", "or")
-        and coming[1].follows
-        and coming[1].part in ("modifier", "noun")
-    )
+    """Whether a chunk goes on after its end: "red" in "a red and green bucket", not in "red and wet"."""
+    coming = words[end : end + 3]
+    parts = [word.part for word in coming[1:]]
+    joined = len(parts) == 2 and coming[0].text in ("and", "or") and all(word.follows for word in coming)
+    return joined and parts in (["modifier", "noun"], ["noun", "noun"])
 
 
 def _join_of(words: Sequence[_Word], chunks: Sequence[_Chunk]) -> list[_Chunk]:

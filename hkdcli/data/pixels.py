@@ -125,11 +125,7 @@ def fit_image(
 
 @contextmanager
 def _pillow_switches_held() -> Iterator[None]:
-    """Hold Pillow's process-wide switches where this loader needs them.
-
-    Warnings are ours to phrase, half an image is not an image, and the size limit is our own. All
-    three are global, hence the lock.
-    """
+    """Hold Pillow's switches, global and so locked: warnings and limits are ours, half an image is none."""
     with _PILLOW_SWITCHES, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
@@ -167,8 +163,7 @@ def _check_aspect(image: Image.Image, max_aspect: float) -> None:
 def _check_size(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
-        detail = f"{width}x{height} pixels; at most {max_pixels} are decoded"
-        raise RefusedRowError("image.too_large", detail)
+        raise RefusedRowError("image.too_large", f"{width}x{height} pixels; at most {max_pixels} are decoded")
 
 
 def _reduce(image: ImageFile.ImageFile, max_pixels: int) -> tuple[str, ...]:
@@ -216,10 +211,8 @@ def _convert_to_rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     if image.mode.startswith("I") or image.mode == "F":
         return _rescale_deep_gray(image).convert("RGB"), ("image.16bit",)
     if image.mode == "LAB":
-        to_rgb = ImageCms.buildTransform(
-            ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
-        )
-        converted = ImageCms.applyTransform(image, to_rgb)
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.applyTransform(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB"))
         return converted or image.convert("RGB"), ()
     if image.has_transparency_data:
         layer = image.convert("RGBA")
@@ -229,16 +222,19 @@ def _convert_to_rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     return image.convert("RGB"), ()
 
 
+def _check_finite(values: NDArray[np.float32]) -> None:
+    if not np.isfinite(values).all():
+        raise RefusedRowError("image.corrupt", "it has pixels that are NaN or infinite")
+
+
 def _rescale_deep_gray(image: Image.Image) -> Image.Image:
     """Bring gray of more than 8 bits to 0-255.
 
     16-bit files span 0-65535 by their type. 32-bit and float files do not say what they span: the
     smallest of 0-1 (float), 0-255 and 0-65535 that holds the values, else from minimum to maximum.
     """
-    raw = np.asarray(image).astype(np.float32)
-    if not np.isfinite(raw).any():
-        raise RefusedRowError("image.corrupt", "holds no finite number")
-    values: NDArray[np.float32] = np.nan_to_num(raw, posinf=0, neginf=0)
+    values: NDArray[np.float32] = np.asarray(image).astype(np.float32)
+    _check_finite(values)
     if image.mode.startswith("I;16"):
         transparent = image.info.get("transparency")
         if isinstance(transparent, int):

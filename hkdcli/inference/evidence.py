@@ -16,14 +16,15 @@ import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from hkdcli.atomic import write_atomic
-from hkdcli.errors import UsageError
+from hkdcli.atomic import disk_errors, write_atomic
+from hkdcli.errors import SetupError, UsageError
 
 Array = npt.NDArray[np.float64]
 Score = Callable[[Sequence[Image.Image]], npt.ArrayLike]
@@ -54,16 +55,22 @@ class Evidence:
         """Write the rendered map as a PNG file, which appears whole or not at all.
 
         Args:
-            path: Where to; its name ends in .png.
+            path: The file, whose name ends in .png in any case; its folder is made if absent.
 
         Raises:
-            UsageError: It does not.
+            SetupError: A folder is there. What else the disk refuses raises as `write_atomic` says.
+            UsageError: The name promises another format.
         """
-        if Path(path).suffix.lower() != ".png":
-            raise UsageError(f"{path}: evidence is drawn as PNG", hint="Give a name that ends in .png.")
+        path = Path(path)
+        with disk_errors(path):
+            is_folder = path.is_dir()
+        if is_folder:
+            raise SetupError(f"{path}: is a folder", hint="Name a file in it, such as why.png.")
+        if not path.name.lower().endswith(".png"):
+            raise UsageError(f"{path}: evidence is written as PNG", hint="Let its name end in .png.")
         buffer = io.BytesIO()
         self.render().save(buffer, format="PNG")
-        write_atomic(Path(path), buffer.getvalue())
+        write_atomic(path, buffer.getvalue())
 
 
 def compute_evidence(image: Image.Image, score: Score, *, grid: int = 7, batch_size: int = 8) -> Array:
@@ -80,11 +87,12 @@ def compute_evidence(image: Image.Image, score: Score, *, grid: int = 7, batch_s
         [R, C], in [-1, 1].
 
     Raises:
-        UsageError: `grid` is below 1.
+        UsageError: `grid` is no whole number, or below 1.
         ValueError: `score` does not give one number per picture.
     """
-    if grid < 1:
-        raise UsageError(f"evidence over a grid of {grid} x {grid}", hint="The grid has at least one cell.")
+    if isinstance(grid, bool) or not isinstance(grid, Integral) or grid < 1:
+        hint = "Cells along each side are a whole number, at least 1."
+        raise UsageError(f"evidence over a grid of {grid} x {grid}", hint=hint)
     rows, columns = _cell_edges(image.height, grid), _cell_edges(image.width, grid)
     pictures = _cover_each(image, rows, columns)
     scores: list[float] = []

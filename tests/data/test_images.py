@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from image_makers import encode, make_photo, make_png, make_text_bomb
 from PIL import EpsImagePlugin, Image, ImageFile, ImageOps
 
+from hkdcli.data.given_images import load_given_image
 from hkdcli.data.images import ImageError, ImageFolder, ImagePolicy, compute_pixel_hash
 from hkdcli.data.pixels import decode_image, fit_image
 
@@ -223,11 +225,16 @@ def test_i13_deep_gray(dtype, scale, form):
     assert np.asarray(image).min() == 0 and np.asarray(image).max() == 255
 
 
-def test_i13_float_gray_with_nan():
-    values = np.linspace(0, 1, 4000, dtype=np.float32).reshape(50, 80)
-    values[0, :3] = [np.nan, np.inf, -np.inf]
-    image, _ = decode(encode(Image.fromarray(values), "TIFF"))
-    assert abs(average(image)[0] - 127.5) < 3
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("share", [1, 4000])
+def test_i13_float_gray_with_nan(tmp_path, value, share):
+    values = np.linspace(0, 1, 4000, dtype=np.float32)
+    values[:share] = value
+    data = encode(Image.fromarray(values.reshape(50, 80)), "TIFF")
+    assert load_code(tmp_path, data) == "image.corrupt"
+    with Image.open(BytesIO(data)) as opened, pytest.raises(ImageError) as refused:
+        load_given_image(opened)
+    assert refused.value.row.code == "image.corrupt"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -152,3 +152,45 @@ def test_a_word_of_shape_may_end_a_thing() -> None:
         "square in yellow",
         "purple square",
     )
+
+
+@pytest.mark.parametrize(
+    "between",
+    [". ", ", ", " (", " - ", " \u2013 ", "; ", ": ", "\n", "\t", "\r\n", "/", "\nand a\t", " and "],
+)
+@pytest.mark.parametrize("article", ["a ", ""])
+def test_two_things_are_both_proposed_whatever_divides_them(between, article):
+    caption = f"{article}red circle{between}{article}blue square"
+    assert propose_phrases(caption) == ("red circle", "blue square")
+
+
+@pytest.mark.parametrize("blank", ["\n", "\t", "\r\n"])
+def test_no_word_of_a_thing_is_lost_where_each_has_a_line(blank):
+    words = ["a", "red", "circle", "and", "a", "blue", "square"]
+    assert propose_phrases(blank.join(words)) == ("red", "circle", "blue", "square")
+
+
+APART = {
+    "a red circle, blue": ("red circle", "blue"),
+    "A red circle; orange.": ("red circle", "orange"),
+    "a red circle and blue": ("red circle", "blue"),
+    "Red.": ("Red",),
+    "The car is red, wet and big.": ("car", "car is red", "wet", "big"),
+    "orange and banana": ("orange", "banana"),
+    "Umbrellas: green, purple, and yellow": ("Umbrellas", "green", "purple", "yellow"),
+    "A red. And green bucket": ("red", "green bucket"),
+}
+
+
+@pytest.mark.parametrize("caption", APART)
+def test_adjectives_that_stand_apart_are_not_dropped(caption):
+    assert propose_phrases(caption) == APART[caption]
+
+
+@pytest.mark.parametrize("caption", ["It is red.", "It's red", "one, two and 3", "He looks happy"])
+def test_what_is_said_of_nothing_named_and_bare_numbers_are_no_things(caption):
+    assert propose_phrases(caption) == ()
+
+
+def test_an_adjective_after_a_noun_may_be_the_thing() -> None:
+    assert propose_phrases("a traffic light, a juicy orange") == ("traffic light", "juicy orange")

@@ -89,8 +89,14 @@ def test_batches_change_nothing(batch_size):
 def test_a_scorer_that_forgets_a_picture_is_refused():
     with pytest.raises(ValueError, match="for 8 pictures"):
         compute_evidence(make_noise(9, 9), lambda images: [0.5] * (len(images) - 1))
-    with pytest.raises(UsageError, match="0 x 0"):
-        compute_evidence(make_noise(9, 9), lambda images: [0.5] * len(images), grid=0)
+
+
+@pytest.mark.parametrize("grid", [0, -1, 2.5, 2.0, float("nan"), True, "3", None])
+def test_a_grid_that_is_no_number_of_cells_is_refused_before_anything_is_asked(grid):
+    with pytest.raises(UsageError, match=f"{grid} x {grid}") as refused:
+        compute_evidence(make_noise(9, 9), lambda images: pytest.fail("asked"), grid=grid)
+    assert refused.value.hint
+    assert compute_evidence(make_noise(9, 9), lambda i: [0.5] * len(i), grid=np.int64(3)).shape == (3, 3)
 
 
 @settings(max_examples=40, deadline=None)
@@ -124,3 +130,26 @@ def test_the_map_is_written_whole_or_not_at_all(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SetupError):
         evidence.write(tmp_path / "file" / "map.png")
+
+
+@pytest.mark.parametrize("name", ["folder", "folder.png", ".", "a" * 300 + ".png"])
+def test_a_map_that_cannot_be_written_there_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("folder", "folder.png"):
+        (tmp_path / folder).mkdir()
+    evidence = Evidence("hallucinated: dog", 0.8, np.array([[0.1, -0.2]]), make_noise(12, 8))
+    with pytest.raises(SetupError):
+        evidence.write(name)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder", "folder.png"]
+
+
+def test_a_map_is_written_as_what_its_name_says(tmp_path):
+    evidence = Evidence("hallucinated: dog", 0.8, np.array([[0.1, -0.2]]), make_noise(12, 8))
+    for name in ("map.jpg", "map", "png", "map.png.gif"):
+        with pytest.raises(UsageError, match="PNG") as refused:
+            evidence.write(tmp_path / "new" / name)
+        assert refused.value.hint
+    assert list(tmp_path.iterdir()) == []
+    evidence.write(str(tmp_path / "MAP.PNG"))
+    with Image.open(tmp_path / "MAP.PNG") as image:
+        assert image.format == "PNG"
