@@ -23,6 +23,7 @@ from hkdcli.errors import (
 OLDEST_PYTHON = (3, 11)
 # Packages that an extra of ours brings; the others come with hkd itself.
 EXTRAS = {"pyarrow": "parquet", "vllm": "vllm"}
+_REFUSED_PATHS = (errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,17 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code, as errors.py lists them.
     """
+    is_whole_process = arguments is None
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if sys.stderr is None:  # closed: whatever is said is lost, and no reason to fail
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (as long as the process)
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a letter that the terminal's encoding lacks is no reason to die
             stream.reconfigure(errors="backslashreplace")
     try:
-        with _interrupt_on_signals():
+        with _interrupt_on_signals(is_last=is_whole_process):
             code = _run(arguments)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except BrokenPipeError:
         code = 128 + signal.SIGPIPE  # as a program ends whom the signal itself ends
         _leave_stdout()
@@ -63,6 +63,8 @@ def _run(arguments: Sequence[str]) -> int:
 
         app(args=list(arguments), prog_name="hkd")
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # of which typer makes an exit code of its own
+            raise end.__context__ from None
         return _end_typer(end, as_json)
     except KeyboardInterrupt:
         return 130
@@ -81,8 +83,12 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 @contextmanager
-def _interrupt_on_signals() -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the command by an exception, so that locks and files are put in order."""
+def _interrupt_on_signals(*, is_last: bool) -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the command by an exception, so that locks and files are put in order.
+
+    Where the command is the last thing that the process does, another one ends it at once from then on:
+    Python goes on to clear up in code of others, which would say where it was interrupted.
+    """
     if threading.current_thread() is not threading.main_thread():  # Python allows no handler there
         yield
         return
@@ -97,7 +103,22 @@ def _interrupt_on_signals() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if is_last else handler)
+
+
+def _open_closed_streams() -> None:
+    """Let what is said on a closed stdout or stderr be lost, and no file that is opened later get its number.
+
+    `sys.__stdout__` goes on to say that it is closed.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (as long as the process)
 
 
 def check_python(version: tuple[int, ...] = tuple(sys.version_info[:2])) -> None:
@@ -147,6 +168,8 @@ def _explain(error: BaseException) -> HkdError | None:
         return MachineLimitError(
             f"out of memory: {error}", hint="Use a smaller micro_batch_size or batch size."
         )
+    if isinstance(error, OSError) and error.errno in _REFUSED_PATHS and error.filename is not None:
+        return SetupError(f"{error.filename}: {error.strerror}", hint="Give another path.")
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("hkdcli"):
         package = (error.name or "").partition(".")[0]
         wanted = f'"hkd[{EXTRAS[package]}]"' if package in EXTRAS else "--force-reinstall hkd"

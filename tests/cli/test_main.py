@@ -202,6 +202,49 @@ def test_c12_a_reader_that_leaves_is_no_error(arguments: str) -> None:
     assert said.stderr == ""
 
 
+def test_c12_a_reader_that_has_left_has_its_exit_code() -> None:
+    command = f"{{ sleep 1; {sys.executable} -m hkdcli schema; }} | true; exit ${{PIPESTATUS[0]}}"
+    said = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (said.returncode, said.stderr) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize("arguments", ["schema", "--help"])
+def test_a_closed_stdout_is_no_error(arguments: str) -> None:
+    command = f"{sys.executable} -m hkdcli {arguments} >&-"
+    said = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (said.returncode, said.stderr) == (0, "")
+
+
+def test_no_file_gets_the_number_of_a_closed_stream() -> None:
+    """What a library writes to descriptor 1 or 2 would end up in it."""
+    program = "import os; from hkdcli.__main__ import main; main(['--version']); os._exit(os.dup(0) < 3)"
+    command = f'{sys.executable} -c "{program}" <&- >&- 2>&-'
+    assert subprocess.run(["bash", "-c", command], timeout=60).returncode == 0
+
+
+def test_r05_a_second_signal_after_the_end_says_nothing() -> None:
+    """Python clears up in code of others (atexit), which would say where it was interrupted."""
+    program = (
+        "import atexit, os, signal, time\n"
+        "from hkdcli.__main__ import main\n"
+        "atexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(5)))\n"
+        "main()"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program, "--version"], capture_output=True, text=True, timeout=60
+    )
+    assert (said.returncode, said.stderr) == (-signal.SIGINT, "")
+
+
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES])
+def test_a_path_that_the_system_refuses_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    fail_with(monkeypatch, OSError(number, os.strerror(number), "some/file"))
+    assert main(["schema"]) == SetupError.exit_code
+    assert capsys.readouterr().err.startswith(f"some/file: {os.strerror(number)}\n")
+
+
 def test_c12_a_closed_pipe_is_quiet() -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "hkdcli", "schema"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
