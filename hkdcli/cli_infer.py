@@ -16,6 +16,7 @@ from hkdcli.launch import follow_launcher
 from hkdcli.opening import DataOptions
 from hkdcli.options import (
     check_calibrated_options,
+    check_places,
     choose_shifts,
     choose_way,
     parse_batch_size,
@@ -237,6 +238,7 @@ def infer(
     )
     check_calibrated_options(options)
     way = choose_way(command.params)
+    check_places(command.params)
 
     def open_options(source: str) -> DataOptions:
         return DataOptions(source, images, on_bad, limit, encoding, allow_outside_root=allow_outside_root)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hkdcli.errors import UsageError
@@ -116,7 +118,7 @@ def choose_way(given: Mapping[str, Any]) -> Literal["file", "stream", "calibrate
         return "stream"
     if data is None and given["calibrate"] is not None and out is None:
         useless = ("shard", "nproc", "resume", "overwrite", "abstain_below", "target_precision", "per_shift")
-        if lost := [name for name in useless if given[name]]:
+        if lost := [name for name in useless if given[name] is not None and given[name] is not False]:
             option = lost[0].replace("_", "-")
             raise UsageError(f"--{option} goes with DATA and --out", hint="DEV is asked about as a whole.")
         return "calibrate"
@@ -179,6 +181,32 @@ def check_calibrated_options(options: InferOptions) -> None:
     }
     if not options.is_calibrated and (used := [name for name, given in needs.items() if given]):
         raise UsageError(f"--uncalibrated and {used[0]} exclude each other")
+
+
+def check_places(given: Mapping[str, Any]) -> None:
+    """Refuse a calibration that is something else too: it would be lost, or what is there would.
+
+    Args:
+        given: The values of the parameters of `hkd infer`, by name.
+
+    Raises:
+        UsageError: `--calibration` names what is read or written besides.
+    """
+    options = {"calibrate": "--calibrate", "data": "DATA", "image": "--image"}
+    options |= {"out": "--out", "evidence": "--evidence"}
+    for name, option in options.items():
+        if None not in (given["calibration"], given[name]) and _is_same(given["calibration"], given[name]):
+            raise UsageError(
+                f"{given['calibration']}: is {option} and --calibration, and one of them would be lost",
+                hint="Give another --calibration.",
+            )
+
+
+def _is_same(one: str | Path, other: str | Path) -> bool:
+    """Whether two names lead to one file, or would."""
+    if os.path.exists(one) and os.path.exists(other):
+        return os.path.samefile(one, other)
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def spell_options(

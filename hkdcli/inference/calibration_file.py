@@ -129,7 +129,7 @@ def put_fit(calibration: Calibration, fit: Fit) -> Calibration:
 def _read_file(path: Path) -> bytes:
     """The content of a plain file: nothing is read from a pipe, which might never end."""
     if not path.is_file():
-        raise FileNotFoundError("no such file")
+        raise FileNotFoundError("no regular file" if path.exists() else "no such file")
     return path.read_bytes()
 
 
