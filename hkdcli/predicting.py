@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -165,7 +166,7 @@ def predict_stream(model: str, data: DataOptions, options: InferOptions, reporte
     from hkdcli.inference.batching import FIRST_SIZE
     from hkdcli.inference.stream import answer_stream
 
-    if sys.stdin is None or sys.stdout is None:
+    if sys.stdin is None or sys.__stdout__ is None:
         raise UsageError("- needs stdin and stdout, and one of them is closed")
     images = open_images(data)
     with open_judge(model, options, None, reporter) as judge:
@@ -198,16 +199,23 @@ def _take_part(output: Output, rank: int, count: int) -> Output:
 
 
 def _check_parts(output: Output, count: int) -> None:
-    """Refuse to leave behind what another number of processes has done."""
-    others = [part for part in output.path.parent.glob(f".{output.path.name}.part-*") if part.is_file()]
-    counts = {part.name.rpartition("-of-")[2] for part in others} - {str(count)}
-    if output.resume and counts:
+    """Refuse to leave behind, or to throw away, what several processes have done.
+
+    Parts beside a file that is there were merged into it: a kill came before they were removed.
+    """
+    pattern = f".{escape(output.path.name)}.part-*"
+    parts = [part for part in output.path.parent.glob(pattern) if part.is_file()]
+    if output.overwrite or output.path.exists():
+        for part in parts:
+            part.unlink()
+        return
+    counts = sorted({part.name.rpartition("-of-")[2] for part in parts})
+    if counts and not (output.resume and counts == [str(count)]):
+        said = f", not by {count}" if output.resume else ""
         raise UsageError(
-            f"{output.path}: was begun by {' and '.join(sorted(counts))} processes, not by {count}",
-            hint=f"Give --nproc {sorted(counts)[0]}, or --overwrite to start anew.",
+            f"{output.path}: was begun by {' and '.join(counts)} processes{said}",
+            hint=f"Give --nproc {counts[0]} --resume to go on, or --overwrite to start anew.",
         )
-    for part in others if output.overwrite or not output.path.exists() and not output.resume else ():
-        part.unlink()
 
 
 def _merge(parts: Sequence[Path], dataset: Dataset, path: Path) -> Outcome:

@@ -100,6 +100,8 @@ def test_nothing_is_written_over_what_is_read(out: Path, scenes_files: Path, tmp
     picture.write_bytes(next((scenes_files / "images").iterdir()).read_bytes())
     linked = tmp_path / "linked.json"
     linked.symlink_to(records)
+    drawn = tmp_path / "drawn.png"
+    drawn.symlink_to(out)
     images = ("--images", scenes_files / "images")
     commands: list[tuple[str | Path, ...]] = [
         ("infer", MODEL, records, *images, "--out", records, "--overwrite"),
@@ -110,6 +112,21 @@ def test_nothing_is_written_over_what_is_read(out: Path, scenes_files: Path, tmp
         ("evaluate", out, records, "--out", records),
         ("evaluate", out, records, "--out", out),
         ("infer", MODEL, "--image", picture, "--caption", "a cat", "--evidence", picture, "--overwrite"),
+        ("infer", MODEL, "--calibrate", records, "--calibration", records),
+        (
+            "infer",
+            MODEL,
+            "--calibrate",
+            "scenes:dev",
+            "--calibration",
+            linked,
+            records,
+            "--out",
+            tmp_path / "n",
+        ),
+        ("infer", MODEL, "scenes:test", "--calibration", out, "--out", out, "--overwrite"),
+        ("infer", MODEL, "scenes:test", "--calibration", out, "--out", out, "--overwrite", "--nproc", "2"),
+        ("infer", MODEL, "--image", picture, "--caption", "a", "--calibration", out, "--evidence", drawn),
     ]
     before = {path: path.read_bytes() for path in (records, out, picture)}
     for command in commands:
@@ -159,6 +176,27 @@ def test_what_two_processes_began_neither_one_nor_three_go_on_with(
         assert "was begun by 2 processes" in call_hkd(*words, *more, code=2).err
 
 
+@pytest.mark.parametrize("more", [(), ("--nproc", "2")])
+def test_what_two_processes_began_is_not_thrown_away_unasked(
+    more: tuple[str, ...], scenes_files: Path, tmp_path: Path
+) -> None:
+    part = tmp_path / ".p[1].jsonl.part-1-of-2"
+    part.write_text("rows")
+    words = ("infer", MODEL, scenes_files / "records.json", "--out", tmp_path / "p[1].jsonl")
+    said = call_hkd(*words, *more, code=2)
+    assert "--nproc 2 --resume" in said.err and part.read_text() == "rows"
+
+
+def test_parts_that_a_kill_left_beside_the_merged_file_are_in_nobody_s_way(
+    out: Path, scenes_files: Path
+) -> None:
+    part = out.with_name(f".{out.name}.part-1-of-2")
+    part.write_bytes(out.read_bytes())
+    words = ("infer", MODEL, scenes_files / "records.json", "--limit", 6, "--out", out, "--nproc", "2")
+    assert call_hkd(*words, "--resume", "--json").document["resumed"] == 6
+    assert not part.exists()
+
+
 def test_records_without_an_id_of_their_own_are_told_of(scenes_files: Path, tmp_path: Path) -> None:
     edited = edit_records(scenes_files, tmp_path / "edited.json", id="")
     words = ("infer", MODEL, edited, "--images", scenes_files / "images", "--limit", 40)
@@ -172,3 +210,9 @@ def test_a_stream_without_its_ends_is_refused(closed: str) -> None:
     command = f"{sys.executable} -m hkdcli infer {MODEL} - {closed}"
     done = subprocess.run(command, shell=True, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2 and "closed" in done.stderr
+
+
+def test_tables_for_a_closed_stdout_are_lost_and_no_error(out: Path, scenes_files: Path) -> None:
+    command = f"{sys.executable} -m hkdcli evaluate {out} {scenes_files / 'records.json'} >&-"
+    done = subprocess.run(["bash", "-c", command], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
