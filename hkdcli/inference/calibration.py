@@ -34,7 +34,6 @@ from hkdcli.inference.task_fit import (
 )
 
 MIN_RECORDS = 10
-MIN_TO_TEMPER = 25  # records of the fit half
 FOLDS = 5
 RESAMPLES = 1000
 SURE = 0.95  # share of the resamples in which what is fitted has to gain
@@ -118,11 +117,8 @@ def judge(
 def _choose_temperature(items: Sequence[Labelled]) -> float:
     """The fitted temperature, where records gain by one that they had no part in, hardly by chance; else 1.
 
-    A temperature always gains on the records that it was fitted to, and on few of them it can be far off:
-    of fewer than `MIN_TO_TEMPER` that are all right, every resample gains by the lowest.
+    A temperature always gains on the records that it was fitted to, and on few of them it can be far off.
     """
-    if len(items) < MIN_TO_TEMPER:
-        return 1.0
     fitted = [
         _fit_temperature([item for place, item in enumerate(items) if place % FOLDS != fold])
         for fold in range(FOLDS)
