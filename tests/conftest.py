@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no fault of what is tested.
+settings.register_profile("hkd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hkd")
 
 
 @pytest.fixture(scope="session")
