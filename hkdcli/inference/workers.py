@@ -1,17 +1,22 @@
-"""Batches loaded ahead in other processes, while the model is busy with the one before."""
+"""Batches loaded ahead in other processes, while the model is busy with the one before.
+
+Each worker has a pipe of its own, whose other end nobody else holds: when it dies, in the middle of a batch
+too, reading ends at once. torch's DataLoader has one for all, and can wait for a dead worker's half for ever.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import pickle
 import resource
-import shutil
 import signal
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
+
+import psutil
 
 from hkdcli.data.examples import Example
 from hkdcli.data.images import ImageSource
@@ -19,7 +24,7 @@ from hkdcli.inference.asking import Judge
 from hkdcli.inference.judging import Loaded, load_batch
 from hkdcli.reporter import Reporter
 
-_SHARED_MEMORY = Path("/dev/shm")
+Batches = Sequence[Sequence[Example]]
 
 
 class BatchLoader:
@@ -35,7 +40,7 @@ class BatchLoader:
     def __init__(self, judge: Judge, images: ImageSource, workers: int, reporter: Reporter) -> None:
         self.judge, self.images, self.workers, self.reporter = judge, images, workers, reporter
 
-    def load(self, batches: Sequence[Sequence[Example]]) -> Iterator[Loaded]:
+    def load(self, batches: Batches) -> Iterator[Loaded]:
         """Load batches one after the other.
 
         Args:
@@ -47,72 +52,68 @@ class BatchLoader:
         done = 0
         if self.workers and len(batches) > 1:
             try:
-                for loaded in _load_ahead(self.judge, self.images, batches, self.workers):
+                for loaded in self._load_ahead(batches, min(self.workers, len(batches))):
                     done += 1
                     yield loaded
-            except (RuntimeError, OSError) as error:
-                self._give_up(error)
+            except (OSError, EOFError) as error:
+                self.workers = 0
+                self.reporter.warn(
+                    f"a worker that loads images failed ({error or 'it was killed'}); going on without "
+                    f"workers. {_describe_limits()}"
+                )
         for batch in batches[done:]:
             yield load_batch(self.judge, self.images, batch)
 
-    def _give_up(self, error: Exception) -> None:
-        self.workers = 0
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        self.reporter.warn(
-            f"a worker that loads images failed ({first}); going on without workers. {_describe_limits()}"
+    def _load_ahead(self, batches: Batches, count: int) -> Iterator[Loaded]:
+        """Worker i loads batches i, i + count, ...; a full pipe holds it back to the batch after that."""
+        # A forked worker has tokenizer and images as they are here; it never touches the device.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        with ExitStack() as stack:
+            readers = [self._start(batches[first::count], stack) for first in range(count)]
+            for number in range(len(batches)):
+                # Written by a fork of this very process.
+                said = pickle.loads(readers[number % count].recv_bytes())
+                if not isinstance(said, Loaded):
+                    raise OSError(said)
+                yield said
+
+    def _start(self, batches: Batches, stack: ExitStack) -> Connection:
+        """Start a worker, which ends with the stack; gives the end of its pipe to read from."""
+        context = multiprocessing.get_context("fork")
+        reader, writer = context.Pipe(duplex=False)
+        stack.callback(reader.close)
+        worker = context.Process(
+            target=_work, args=(self.judge, self.images, batches, reader, writer), daemon=True
         )
+        with writer, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
+            worker.start()
+        stack.callback(worker.join)
+        stack.callback(worker.kill)
+        return reader
 
 
-class _Batches:
-    """What torch's DataLoader takes: batches by number."""
+def _work(
+    judge: Judge, images: ImageSource, batches: Batches, reader: Connection, writer: Connection
+) -> None:
+    import torch
 
-    def __init__(self, judge: Judge, images: ImageSource, batches: Sequence[Sequence[Example]]) -> None:
-        self.judge, self.images, self.batches = judge, images, batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, number: int) -> Loaded:
-        return load_batch(self.judge, self.images, self.batches[number])
-
-
-def _load_ahead(
-    judge: Judge, images: ImageSource, batches: Sequence[Sequence[Example]], workers: int
-) -> Iterator[Loaded]:
-    from torch.utils.data import DataLoader
-
-    # A forked worker has the tokenizer and the model's place in memory; it never touches the device.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    source: Any = _Batches(judge, images, batches)
-    loader: Any = DataLoader(
-        source, batch_size=None, num_workers=min(workers, len(batches)), multiprocessing_context="fork"
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", message=".*excessive worker creation.*")
-        with _own_child_signal():
-            iterator = iter(loader)
-    yield from iterator
-
-
-@contextmanager
-def _own_child_signal() -> Iterator[None]:
-    """Put back what happens when a child dies.
-
-    torch's handler raises wherever this process is at that moment, in the middle of the model too. Without
-    it the loader itself sees that a worker is gone, within seconds of waiting for it.
-    """
-    before = signal.getsignal(signal.SIGCHLD)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGCHLD, before)
+    reader.close()  # so that writing fails when the process that reads is gone
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)  # threads do not survive a fork
+    for batch in batches:
+        try:
+            data = pickle.dumps(load_batch(judge, images, batch))
+        except Exception as error:  # told here, and met again where the batch is loaded without a worker
+            data = pickle.dumps((str(error).splitlines() or [type(error).__name__])[0])
+        try:
+            writer.send_bytes(data)
+        except BrokenPipeError:
+            return
 
 
 def _describe_limits() -> str:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    said = f"Limits here: {files} open files (ulimit -n)"
-    if _SHARED_MEMORY.is_dir():
-        said += f", {shutil.disk_usage(_SHARED_MEMORY).free / 2**20:.0f} MiB free in {_SHARED_MEMORY}"
-    return f"{said}."
+    free = psutil.virtual_memory().available / 2**30
+    return f"Limits here: {files} open files (ulimit -n), {free:.1f} GiB of memory free."

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from test_predict import make_dataset, read_rows
 from tiny_records import DrawnImages, make_choices, make_factuality, make_hallucination
@@ -18,6 +21,7 @@ from hkdcli.errors import MachineLimitError
 from hkdcli.inference.asking import Asking, Judge, Rule, build_rules
 from hkdcli.inference.predict import predict
 from hkdcli.inference.scoring import Scorer
+from hkdcli.inference.workers import BatchLoader
 from hkdcli.models import families
 from hkdcli.models.loading import load_model
 from hkdcli.reporter import SilentReporter
@@ -65,11 +69,15 @@ def kill_worker() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def end_worker() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def run_out_of_files() -> None:
     raise OSError(24, "Too many open files")
 
 
-@pytest.mark.parametrize("fail", [kill_worker, run_out_of_files])
+@pytest.mark.parametrize("fail", [kill_worker, end_worker, run_out_of_files])
 def test_r12_a_worker_that_fails_costs_no_record(scorer, tmp_path, fail):
     dataset = make_dataset(9)
     plain = answer(dataset, scorer, tmp_path / "a", batch_size=2)
@@ -79,6 +87,37 @@ def test_r12_a_worker_that_fails_costs_no_record(scorer, tmp_path, fail):
     assert rows == plain
     (said,) = listener.warnings
     assert "going on without workers" in said and "ulimit -n" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_r12_a_worker_that_dies_while_it_hands_a_batch_over_stalls_nothing(
+    scorer, tmp_path, monkeypatch, number
+):
+    """The pipe is full: both workers wait in the middle of a batch, and one of them is killed there."""
+    dataset, listener = make_dataset(40), Listener()
+    plain = answer(dataset, scorer, tmp_path / "a", batch_size=8)
+    loader = BatchLoader(Judge(scorer), dataset.images, 2, listener)
+    loaded = loader.load([dataset.examples[start : start + 8] for start in range(0, 40, 8)])
+    ids = [example.id for example in next(loaded).examples]
+    wait_until(lambda: all(is_writing(child) for child in multiprocessing.active_children()))
+    os.kill(multiprocessing.active_children()[0].pid, number)
+    ids += [example.id for batch in loaded for example in batch.examples]
+    assert ids == [row["id"] for row in plain]
+    assert len(listener.warnings) == 1 and not multiprocessing.active_children()
+
+
+def is_writing(child: Any) -> bool:
+    """Whether a process waits in a write to a pipe, where the system says so; else whether it waits."""
+    place = Path(f"/proc/{child.pid}/wchan")
+    known = place.exists() and place.read_text().strip("0")
+    return psutil.Process(child.pid).status() == "sleeping" and (not known or "pipe_w" in place.read_text())
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def refuse_more_than(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
