@@ -252,7 +252,7 @@ def infer(
         if evidence is not None:
             check_output(evidence, overwrite=overwrite, inputs=[image])
         question = PictureQuestion(image, caption, parse_phrases(phrases), claim, context or "")
-        end(console, engine.judge(model, question, options, evidence=evidence, reporter=console))
+        end(console, engine.infer_picture(model, question, options, evidence=evidence, reporter=console))
         return
     source = open_options(data or "")
     if way == "stream":
@@ -261,7 +261,7 @@ def infer(
     output = Output(out or Path(), resume, overwrite)
     if nproc is not None and nproc > 1 and not (resume and output.path.exists()):
         words = spell_options(command.command.params, command.params, leave_out=_HERE)
-        end(console, engine.infer_in_processes(words, nproc, source, output, console))
+        end(console, engine.infer_in_processes(words, nproc, source, output=output, reporter=console))
         return
     follow_launcher()
     is_main = find_place().is_main

@@ -1,5 +1,8 @@
 """The table of contents: one short function per command, each step a call into the layer that knows how.
 
+What predicts has a file of its own: `predicting` (a file, a stream, several processes, shards, calibration)
+and `picture` (one picture).
+
 Heavy packages are imported inside the functions, so that `hkd --help`, a bad recipe and `hkd evaluate`
 never wait for torch. The `Recipe` stops here: everything below takes plain values.
 """
@@ -12,21 +15,29 @@ from pathlib import Path
 from typing import Literal
 
 from hkdcli.errors import UsageError
-from hkdcli.inferring import InferOptions
 from hkdcli.opening import DataOptions, open_data
 from hkdcli.outcome import Outcome, Table
-from hkdcli.picture import PictureQuestion, judge_picture
-from hkdcli.predicting import (
-    Output,
-    calibrate_model,
-    merge_files,
-    predict_file,
-    predict_in_processes,
-    predict_stream,
-)
+from hkdcli.picture import infer_picture
+from hkdcli.predicting import calibrate, infer, infer_in_processes, infer_stream, merge_shards
 from hkdcli.reporter import Reporter, SilentReporter
 from hkdcli.stages import describe_run, open_shared_stage, open_stage, plan
 from hkdcli.tables import tabulate, tabulate_metrics
+
+__all__ = [
+    "calibrate",
+    "distill_online",
+    "distill_refine",
+    "evaluate",
+    "export",
+    "infer",
+    "infer_in_processes",
+    "infer_picture",
+    "infer_stream",
+    "merge_shards",
+    "plan_distillation",
+    "schema",
+    "store_signals",
+]
 
 SILENT = SilentReporter()
 
@@ -172,57 +183,6 @@ def plan_distillation(
     from hkdcli.recipe_schema import KINDS
 
     return plan(recipe_path, KINDS[command], overrides, out=out, reporter=reporter)
-
-
-def infer(
-    model: str,
-    data: DataOptions,
-    options: InferOptions,
-    *,
-    output: Output,
-    shard: tuple[int, int] = (0, 1),
-    reporter: Reporter = SILENT,
-) -> Outcome:
-    """Predict an answer for every record of a file and write one row for each; see `predict_file`."""
-    return predict_file(model, data, options, output, shard=shard, reporter=reporter)
-
-
-def infer_stream(
-    model: str, data: DataOptions, options: InferOptions, reporter: Reporter = SILENT
-) -> Outcome:
-    """Predict an answer for every record on stdin, and write its row to stdout; see `predict_stream`."""
-    return predict_stream(model, data, options, reporter)
-
-
-def infer_in_processes(
-    command: Sequence[str], count: int, data: DataOptions, output: Output, reporter: Reporter = SILENT
-) -> Outcome:
-    """Predict a file in several processes, each with a share of it; see `predict_in_processes`."""
-    return predict_in_processes(command, count, data, output, reporter)
-
-
-def judge(
-    model: str,
-    question: PictureQuestion,
-    options: InferOptions,
-    *,
-    evidence: Path | None = None,
-    reporter: Reporter = SILENT,
-) -> Outcome:
-    """Judge one caption or claim against one picture; see `judge_picture`."""
-    return judge_picture(model, question, options, evidence=evidence, reporter=reporter)
-
-
-def calibrate(model: str, data: DataOptions, options: InferOptions, reporter: Reporter = SILENT) -> Outcome:
-    """Fit on labelled records how far a model's probabilities can be trusted; see `calibrate_model`."""
-    return calibrate_model(model, data, options, reporter)
-
-
-def merge_shards(
-    data: DataOptions, shards: Sequence[Path], *, output: Output, reporter: Reporter = SILENT
-) -> Outcome:
-    """Merge the rows of all shards of a file, and see that none is missing; see `merge_files`."""
-    return merge_files(shards, data, output, reporter)
 
 
 def export(

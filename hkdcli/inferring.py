@@ -118,7 +118,9 @@ def build_judge(
     return Judge(scorer, options.build_asking(), rules, options.per_shift)
 
 
-def calibrate(model: str, dataset: Dataset, options: InferOptions, reporter: Reporter) -> tuple[Path, Fit]:
+def store_calibration(
+    model: str, dataset: Dataset, options: InferOptions, reporter: Reporter
+) -> tuple[Path, Fit]:
     """Fit a model's calibration to labelled records, and store it for later.
 
     Args:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from hkdcli.errors import UsageError
 from hkdcli.inferring import InferOptions
 from hkdcli.outcome import Outcome, Table
-from hkdcli.reporter import Reporter
+from hkdcli.reporter import Reporter, SilentReporter
 
 if TYPE_CHECKING:
     from hkdcli.data.records import Task
     from hkdcli.verdicts import CaptionVerdict, ClaimVerdict
 
+SILENT = SilentReporter()
 _BAR = 10  # characters that probability 1 is drawn with
 
 
@@ -29,13 +30,13 @@ class PictureQuestion:
     context: str = ""
 
 
-def judge_picture(
+def infer_picture(
     model: str,
     question: PictureQuestion,
     options: InferOptions,
     *,
     evidence: Path | None = None,
-    reporter: Reporter,
+    reporter: Reporter = SILENT,
 ) -> Outcome:
     """Judge a caption or a claim, and draw what the verdict rests on where that is wanted.
 

@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hkdcli.errors import EXIT_SOME_RECORDS_FAILED, UsageError
-from hkdcli.inferring import InferOptions, calibrate, open_judge
+from hkdcli.inferring import InferOptions, open_judge, store_calibration
 from hkdcli.launch import launch
 from hkdcli.locks import hold_lock
 from hkdcli.opening import DataOptions, open_data, open_images
 from hkdcli.outcome import Outcome
 from hkdcli.ranks import find_place
-from hkdcli.reporter import Reporter
+from hkdcli.reporter import Reporter, SilentReporter
 from hkdcli.runs import check_output
 from hkdcli.tables import tabulate, tabulate_fit
 
 if TYPE_CHECKING:
     from hkdcli.data.datasets import Dataset
+
+SILENT = SilentReporter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,14 @@ class Output:
             yield
 
 
-def predict_file(
+def infer(
     model: str,
     data: DataOptions,
     options: InferOptions,
-    output: Output,
     *,
+    output: Output,
     shard: tuple[int, int] = (0, 1),
-    reporter: Reporter,
+    reporter: Reporter = SILENT,
 ) -> Outcome:
     """Write a row for every record of a file, or of a share of it.
 
@@ -98,8 +100,8 @@ def predict_file(
     return Outcome(counts, tables=[tabulate(str(output.path), counts)], failed_records=summary.failed)
 
 
-def predict_in_processes(
-    command: Sequence[str], count: int, data: DataOptions, output: Output, reporter: Reporter
+def infer_in_processes(
+    command: Sequence[str], count: int, data: DataOptions, *, output: Output, reporter: Reporter = SILENT
 ) -> Outcome:
     """Run `hkd infer` in several processes, each with a share of the records, and merge what they write.
 
@@ -131,23 +133,27 @@ def predict_in_processes(
         return merged
 
 
-def merge_files(parts: Sequence[Path], data: DataOptions, output: Output, reporter: Reporter) -> Outcome:
+def merge_shards(
+    data: DataOptions, shards: Sequence[Path], *, output: Output, reporter: Reporter = SILENT
+) -> Outcome:
     """Merge the predictions of all shards of a file of records into one file, in its order.
 
     Args:
-        parts: What `--shard` wrote.
         data: The records.
+        shards: What `--shard` wrote.
         output: The file to write.
         reporter: Told about warnings.
 
     Returns:
         Counts.
     """
-    with output.hold(Path(data.source), *parts):
-        return _merge(parts, open_data(data, reporter), output.path)
+    with output.hold(Path(data.source), *shards):
+        return _merge(shards, open_data(data, reporter), output.path)
 
 
-def predict_stream(model: str, data: DataOptions, options: InferOptions, reporter: Reporter) -> Outcome:
+def infer_stream(
+    model: str, data: DataOptions, options: InferOptions, reporter: Reporter = SILENT
+) -> Outcome:
     """Answer records of stdin on stdout, JSONL both, as they come.
 
     Args:
@@ -176,7 +182,7 @@ def predict_stream(model: str, data: DataOptions, options: InferOptions, reporte
     return Outcome({}, failed_records=summary.failed)
 
 
-def calibrate_model(model: str, data: DataOptions, options: InferOptions, reporter: Reporter) -> Outcome:
+def calibrate(model: str, data: DataOptions, options: InferOptions, reporter: Reporter = SILENT) -> Outcome:
     """Fit the calibration of a model to labelled records and store it.
 
     Args:
@@ -188,7 +194,7 @@ def calibrate_model(model: str, data: DataOptions, options: InferOptions, report
     Returns:
         What was fitted.
     """
-    path, fit = calibrate(model, open_data(data, reporter), options, reporter)
+    path, fit = store_calibration(model, open_data(data, reporter), options, reporter)
     reporter.note(f"calibration: {path}")
     return Outcome({"calibration": str(path), "fit": fit.model_dump(mode="json")}, tables=tabulate_fit(fit))
 
@@ -219,9 +225,9 @@ def _check_parts(output: Output, count: int) -> None:
 
 
 def _merge(parts: Sequence[Path], dataset: Dataset, path: Path) -> Outcome:
-    from hkdcli.inference.row_files import list_records, merge_shards
+    from hkdcli.inference import row_files
 
-    counts = merge_shards(parts, list_records(dataset), path)
+    counts = row_files.merge_shards(parts, row_files.list_records(dataset), path)
     failed = counts["failed"] + sum(not row.id for row in dataset.bad_rows)
     document = {"out": str(path), **counts, "failed": failed}
     return Outcome(document, tables=[tabulate(str(path), document)], failed_records=failed)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,28 +35,55 @@ class ScoredRecord:
     approximate: bool = False
 
 
-class AnyScorer(Protocol):
-    """What a judge asks: `Scorer`, or another engine in its place; see there."""
+class AnyScorer(ABC):
+    """An engine that scores records: a model in this process (`Scorer`), or one beside it.
+
+    Attributes:
+        collator: of the model's processor.
+        prompt_hash: of the form of its prompts.
+        device: where the work of this process is done.
+        fell_back: whether a prefix could not be reused so far, and whole passes took its place.
+    """
 
     collator: Collator
     prompt_hash: str
-    fell_back: bool
+    device: torch.device
+    fell_back = False
 
     @property
-    def device(self) -> torch.device:
-        """Where the work of this process is done."""
-
-    @property
+    @abstractmethod
     def weights_hash(self) -> str:
         """Tells models and engines apart whose numbers may differ."""
 
+    @abstractmethod
     def prepare(
         self,
         examples: Sequence[Example],
         images: Sequence[LoadedImage],
         presentations: Sequence[Sequence[Presentation]],
     ) -> Any:
-        """What needs no model."""
+        """The part of `score` that needs no model, so that another process can do it; it can be pickled."""
 
+    @abstractmethod
     def score_prepared(self, prepared: Any) -> list[ScoredRecord]:
-        """One result per record."""
+        """The rest of `score`."""
+
+    def score(
+        self,
+        examples: Sequence[Example],
+        images: Sequence[LoadedImage],
+        presentations: Sequence[Sequence[Presentation]],
+    ) -> list[ScoredRecord]:
+        """Score the legal answers of each record under each of its presentations.
+
+        Args:
+            examples: R records, at least one.
+            images: one per record; records of one image may share the work on it.
+            presentations: for each record the orders in which to show its choices, at least one.
+
+        Returns:
+            One result per record. `DataError` where one cannot be asked or scored, with a row that says why;
+            `ModelError` where the model gives NaN; `MachineLimitError` where memory runs out, or an engine
+            beside this process is lost for good.
+        """
+        return self.score_prepared(self.prepare(examples, images, presentations))

@@ -27,7 +27,7 @@ from hkdcli.data.prompts import (
 from hkdcli.errors import MachineLimitError
 from hkdcli.inference.beam import BeamSearch, Letters
 from hkdcli.inference.passes import Passes, Prepared, Scores, Sequences
-from hkdcli.inference.scored import Answers, ScoredRecord
+from hkdcli.inference.scored import Answers, AnyScorer, ScoredRecord
 from hkdcli.models.fingerprints import compute_weights_hash
 from hkdcli.models.loading import LoadedModel
 from hkdcli.runtime import is_out_of_memory
@@ -36,7 +36,7 @@ BEAM_WIDTH = 16
 MOST_CANDIDATES = 64  # sets of several choices that are scored in every order, of those that any beam found
 
 
-class Scorer:
+class Scorer(AnyScorer):
     """Scores records with one model; changes nothing in it.
 
     Args:
@@ -59,37 +59,12 @@ class Scorer:
         self.prompt_hash = compute_prompt_hash(loaded.processor)
         self.reuse_prefix = reuse_prefix
         self.max_row_tokens = max_row_tokens
-        self.fell_back = False
-        """Whether a prefix could not be reused so far, and whole passes took its place."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return next(self.model.parameters()).device
+        self.device = next(self.model.parameters()).device
 
     @cached_property
     def weights_hash(self) -> str:
         """Hash of the weights as they were when it was first asked for."""
         return compute_weights_hash(self.model)
-
-    def score(
-        self,
-        examples: Sequence[Example],
-        images: Sequence[LoadedImage],
-        presentations: Sequence[Sequence[Presentation]],
-    ) -> list[ScoredRecord]:
-        """Score the legal answers of each record under each of its presentations.
-
-        Args:
-            examples: R records, at least one.
-            images: one per record; records of one image share the work on it.
-            presentations: for each record the orders in which to show its choices, at least one.
-
-        Returns:
-            One result per record. `DataError` where one cannot be asked or scored, with a row that says why;
-            `ModelError` where the model gives NaN; `MachineLimitError` where memory runs out.
-        """
-        return self.score_prepared(self.prepare(examples, images, presentations))
 
     def prepare(
         self,
@@ -97,7 +72,7 @@ class Scorer:
         images: Sequence[LoadedImage],
         presentations: Sequence[Sequence[Presentation]],
     ) -> Prepared:
-        """The part of `score` that needs no model, so that another process can do it."""
+        """Tokens and pixels; see `AnyScorer`."""
         prefixes = self.collator.collate_prefixes(examples, images, presentations, share=self.reuse_prefix)
         for example, prompts, shown in zip(prefixes.examples, prefixes.prompts, presentations, strict=True):
             for prompt, order in zip(prompts, shown, strict=True):
@@ -111,7 +86,7 @@ class Scorer:
         )
 
     def score_prepared(self, prepared: Prepared) -> list[ScoredRecord]:
-        """The rest of `score`."""
+        """One pass over the prefixes, and one or more over what follows them; see `AnyScorer`."""
         # Not inference_mode: modules keep tensors between calls, and training goes on with them.
         with torch.no_grad(), _evaluating(self.model), _memory_limit(len(prepared.examples)):
             passes = Passes(

@@ -27,10 +27,10 @@ from hkdcli.data.examples import Example
 from hkdcli.data.images import LoadedImage
 from hkdcli.data.prompts import Presentation, build_legal_answers, compute_prompt_hash
 from hkdcli.errors import BadRow, DataError, HkdError, MachineLimitError
-from hkdcli.inference.scored import ScoredRecord
+from hkdcli.inference.scored import AnyScorer, ScoredRecord
 from hkdcli.inference.trie import Trie
 from hkdcli.inference.vllm_client import EngineLostError, Question, ReplyError
-from hkdcli.inference.vllm_prompts import Node, PromptMessages, render_data_url
+from hkdcli.inference.vllm_prompts import PromptMessages, render_data_url
 from hkdcli.inference.vllm_server import VllmServer
 
 REQUESTS_AT_ONCE = 64
@@ -58,7 +58,7 @@ class PreparedQuestions:
     steps: list[_Step]
 
 
-class VllmScorer:
+class VllmScorer(AnyScorer):
     """Scores records through a server that is running; `open_vllm` makes one.
 
     Args:
@@ -70,33 +70,15 @@ class VllmScorer:
     def __init__(self, server: VllmServer, messages: PromptMessages, weights_hash: str) -> None:
         self.collator = messages.collator
         self.prompt_hash = compute_prompt_hash(self.collator.processor)
-        self.weights_hash = weights_hash
+        self._weights_hash = weights_hash
         self.device = torch.device("cpu")
-        """Of this process; the server has a device of its own."""
-        self.fell_back = False
         self._server = server
         self._messages = messages
 
-    def score(
-        self,
-        examples: Sequence[Example],
-        images: Sequence[LoadedImage],
-        presentations: Sequence[Sequence[Presentation]],
-    ) -> list[ScoredRecord]:
-        """Score every legal answer of each record under each of its presentations.
-
-        Args:
-            examples: the records, at least one.
-            images: one per record.
-            presentations: for each record the orders in which to show its choices, at least one.
-
-        Returns:
-            One result per record; each row of its `log_probs` is normalised over the N legal answers.
-            `DataError` where a record cannot be asked, or the engine's reply to it cannot be used twice
-            (`engine.invalid_answer`, `engine.refused`); `MachineLimitError` where the engine was lost,
-            started again, and lost again.
-        """
-        return self.score_prepared(self.prepare(examples, images, presentations))
+    @property
+    def weights_hash(self) -> str:
+        """Of model, adapter and version of the engine."""
+        return self._weights_hash
 
     def prepare(
         self,
@@ -104,7 +86,7 @@ class VllmScorer:
         images: Sequence[LoadedImage],
         presentations: Sequence[Sequence[Presentation]],
     ) -> PreparedQuestions:
-        """The part of `score` that needs no server, so that another process can do it."""
+        """The questions of every record; see `AnyScorer`."""
         legal = [build_legal_answers(example) for example in examples]
         prefixes = self.collator.collate_prefixes(examples, images, presentations)
         tries: list[list[Trie]] = []
@@ -117,14 +99,25 @@ class VllmScorer:
                 trie, nodes = self._messages.build_trie(example, prompt, order, legal[record])
                 row.append(trie)
                 steps += [
-                    _Step(record, shown, node.index, self._build_question(example, prompt, url, node))
+                    _Step(
+                        record, shown, node.index, self._messages.build_question(example, prompt, url, node)
+                    )
                     for node in nodes
                 ]
             tries.append(row)
         return PreparedQuestions(prefixes.examples, legal, tries, steps)
 
     def score_prepared(self, prepared: PreparedQuestions) -> list[ScoredRecord]:
-        """The rest of `score`."""
+        """Ask the server; each row of `log_probs` is normalised over the N legal answers.
+
+        Args:
+            prepared: as `prepare` made it.
+
+        Returns:
+            One result per record. `DataError` where the engine's reply to one cannot be used twice
+            (`engine.invalid_answer`, `engine.refused`); `MachineLimitError` where the engine was lost,
+            started again, and lost again.
+        """
         try:
             answers = self._ask_all(prepared.examples, prepared.steps)
         except EngineLostError as error:
@@ -135,9 +128,6 @@ class VllmScorer:
                 zip(prepared.examples, prepared.legal, prepared.tries, strict=True)
             )
         ]
-
-    def _build_question(self, example: Example, prompt: Any, url: str, node: Node) -> Question:
-        return self._messages.build_question(example, prompt, url, node)
 
     def _ask_again(
         self, examples: Sequence[Example], steps: Sequence[_Step], lost: EngineLostError

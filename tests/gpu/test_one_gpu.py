@@ -7,9 +7,11 @@ import torch
 from accelerate.state import AcceleratorState
 from tiny_models import save_tiny_llava, save_tiny_qwen
 
-from hkdcli.engine import InferOptions, distill_online, distill_refine, infer
+from hkdcli.engine import distill_online, distill_refine, infer
 from hkdcli.errors import MachineLimitError
+from hkdcli.inferring import InferOptions
 from hkdcli.opening import DataOptions
+from hkdcli.predicting import Output
 
 pytestmark = [
     pytest.mark.gpu,
@@ -106,6 +108,6 @@ def test_stage_two_refines_a_bfloat16_student_alike_with_stored_and_live_signals
 def test_a_student_of_a_gpu_run_infers(models, tmp_path):
     run(tmp_path, models)
     out = tmp_path / "p.jsonl"
-    options = InferOptions(shifts=None)
-    outcome = infer(str(tmp_path / "run"), DataOptions("scenes:test", limit=8), options, out=out)
+    options, data = InferOptions(shifts=None), DataOptions("scenes:test", limit=8)
+    outcome = infer(str(tmp_path / "run"), data, options, output=Output(out))
     assert outcome.document["total"] == 8 and outcome.failed_records == 0
