@@ -16,7 +16,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
-from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,6 +24,7 @@ from hkdcli.data.given_images import GivenImages, ImageInput, load_given_image
 from hkdcli.data.images import ImagePolicy
 from hkdcli.data.records import Example
 from hkdcli.errors import BadRow, DataError, RefusedError, UsageError
+from hkdcli.given_options import check_given
 from hkdcli.inference.evidence import Evidence, compute_evidence
 from hkdcli.inferring import InferOptions, build_judge
 from hkdcli.opening import find_model
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 
 AnswerRecords = Callable[[Dataset, Sequence[Example]], Sequence[Row]]
 """Rows of predictions for some records of a dataset, one each and in order."""
-
-_DEVICES = ("auto", "cpu", "cuda")
 
 T = TypeVar("T")
 Request = TypeVar("Request", CaptionRequest, ClaimRequest)
@@ -146,7 +144,7 @@ class Detector:
             The detector. What cannot be meant (a number out of range or of another kind, an unknown device)
             raises `UsageError` before anything is loaded.
         """
-        _check_options(options, device, batch_size, policy)
+        check_given(options, device, batch_size, policy)
         answer = _build_answer(model, options, tasks, device, reporter or SilentReporter())
         return cls(answer, batch_size=batch_size, policy=policy)
 
@@ -275,25 +273,6 @@ def _build_answer(
     judge = build_judge(source, scorer, options, tasks, reporter)
     hashes = RunHashes(scorer.prompt_hash, {})  # rows of no file
     return lambda dataset, examples: answer_examples(dataset, examples, judge, hashes)
-
-
-def _check_options(
-    options: InferOptions, device: DeviceName, batch_size: int, policy: ImagePolicy | None
-) -> None:
-    """Refuse what cannot be meant; a notebook hands over anything."""
-    for name, value in (
-        ("shifts", 1 if options.shifts is None else options.shifts),
-        ("batch_size", batch_size),
-    ):
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-            raise UsageError(f"{name} is {value!r}", hint="Give a whole number, at least 1.")
-    least = options.abstain_below
-    if least is not None and (isinstance(least, bool) or not isinstance(least, Real) or not 0 <= least <= 1):
-        raise UsageError(f"abstain_below is {least!r}", hint="Give a probability between 0 and 1, or None.")
-    if device not in _DEVICES:
-        raise UsageError(f"device is {device!r}", hint=f"Give one of {', '.join(_DEVICES)}.")
-    if policy is not None and not isinstance(policy, ImagePolicy):
-        raise UsageError(f"policy is a {type(policy).__name__}", hint="Give a hkdcli.ImagePolicy, or None.")
 
 
 def _build_or_refuse(

@@ -238,3 +238,29 @@ def spell_options(
 def parse_phrases(text: str | None) -> tuple[str, ...] | None:
     """Read `--phrases "a,b,c"`; null where they are to be proposed."""
     return None if text is None else tuple(phrase.strip() for phrase in text.split(",") if phrase.strip())
+
+
+def build_options(given: Mapping[str, Any]) -> InferOptions:
+    """Gather what `hkd infer` is told about asking and answering.
+
+    Args:
+        given: The values of its parameters, by name.
+
+    Returns:
+        The options. UsageError where some exclude each other, or one cannot be read.
+    """
+    from hkdcli.inferring import InferOptions
+
+    kept = ("level", "base", "shift_what", "debias", "per_shift", "calibration", "abstain_below")
+    options = InferOptions(
+        **{name: given[name] for name in (*kept, "target_precision", "workers")},
+        shifts=choose_shifts(given["shift"], given["shifts"]),
+        move_none=not given["fix_none"],
+        combination=given["combine"].replace("-", "_"),
+        decoding=given["decode"],
+        is_calibrated=not given["uncalibrated"],
+        batch_size=parse_batch_size(given["batch_size"]),
+        engine=given["engine_name"],
+    )
+    check_calibrated_options(options)
+    return options

@@ -62,17 +62,12 @@ def fit_judge(
     priors: dict[Task, dict[int, tuple[float, ...]]] = {}
     for task in sorted({example.task for example, _ in said}):
         own = [(example, answered) for example, answered in said if example.task == task]
-        # What is counted on the test half must have had no part in anything that is fitted.
-        _, test_ids = split_ids(example.id for example, _ in own if example.answer)
-        prior = _estimate_prior([each for each in own if each[0].id not in test_ids]) if needs_prior else None
-        labelled = _label_all(own, prior, reporter)
+        wanted = None if task == "factuality" else decoding
+        fit, prior = _fit_one(task, own, wanted, needs_prior=needs_prior, reporter=reporter)
+        if fit is not None:
+            tasks[task] = fit
         if prior:
             priors[task] = {count: tuple(map(float, logs)) for count, logs in prior.items()}
-            _compare(task, [each for each in own if each[0].id in test_ids], labelled, reporter)
-        if len(labelled) >= MIN_RECORDS:
-            tasks[task] = fit_task(task, labelled, decoding=None if task == "factuality" else decoding)
-        elif labelled:
-            reporter.warn(f"{task}: {len(labelled)} labelled records are too few; it stays uncalibrated")
     if needs_prior and not priors:
         raise DataError(f"{dataset.name}: no record tells a letter prior", hint="give other records")
     if not tasks and not priors:
@@ -80,12 +75,6 @@ def fit_judge(
             f"{dataset.name}: no task has {MIN_RECORDS} labelled records to calibrate on",
             hint="give more with a gold answer; some hundred make it reliable",
         )
-    for task, fit in tasks.items():
-        if fit.nll_after > fit.nll_before or fit.exact_match_after < fit.exact_match_before:
-            reporter.warn(
-                f"{task}: what was fitted is no better on the other half (see before and after); "
-                "more labelled records would tell"
-            )
     return Fit(
         asking=AskedHow(**asdict(asking)),
         tasks=tasks,
@@ -93,6 +82,29 @@ def fit_judge(
         data=dataset.name,
         data_hash=hash_examples(dataset.examples),
     )
+
+
+def _fit_one(
+    task: Task, said: Said, decoding: Decoding | None, *, needs_prior: bool, reporter: Reporter
+) -> tuple[TaskFit | None, dict[int, Array] | None]:
+    """The fit of a task, None where its labelled records are too few; and its letter prior, where needed."""
+    # What is counted on the test half must have had no part in anything that is fitted.
+    _, test_ids = split_ids(example.id for example, _ in said if example.answer)
+    prior = _estimate_prior([each for each in said if each[0].id not in test_ids]) if needs_prior else None
+    labelled = _label_all(said, prior, reporter)
+    if prior:
+        _compare(task, [each for each in said if each[0].id in test_ids], labelled, reporter)
+    if len(labelled) < MIN_RECORDS:
+        if labelled:
+            reporter.warn(f"{task}: {len(labelled)} labelled records are too few; it stays uncalibrated")
+        return None, prior
+    fit = fit_task(task, labelled, decoding=decoding)
+    if fit.nll_after > fit.nll_before or fit.exact_match_after < fit.exact_match_before:
+        reporter.warn(
+            f"{task}: what was fitted is no better on the other half (see before and after); "
+            "more labelled records would tell"
+        )
+    return fit, prior
 
 
 def _ask(dataset: Dataset, judge: Judge, batch_size: int | None, workers: int, reporter: Reporter) -> Said:

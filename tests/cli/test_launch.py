@@ -52,7 +52,9 @@ def test_processes_are_told_what_the_command_was_less_what_it_does_itself(
     done: list[object] = []
     monkeypatch.setattr(engine, "calibrate", lambda model, data, *_: done.append(data.source) or Outcome({}))
     monkeypatch.setattr(
-        engine, "infer_in_processes", lambda words, count, *_: done.extend([count, words]) or Outcome({})
+        engine,
+        "infer_in_processes",
+        lambda words, count, *_, **__: done.extend([count, words]) or Outcome({}),
     )
     words = ["infer", "m", "d", "--out", str(tmp_path / "p"), "--calibrate", "dev", "--nproc", "2", "--shift"]
     assert main([*words, "--limit", "9", "--overwrite", "--json"]) == 0

@@ -13,7 +13,8 @@ from hkdcli.inference.asking import Asking
 from hkdcli.inference.calibrating import fit_judge
 from hkdcli.inference.calibration_file import read_calibration
 from hkdcli.inference.scoring import Scorer
-from hkdcli.inferring import InferOptions, build_judge, calibrate
+from hkdcli.inferring import InferOptions, build_judge
+from hkdcli.inferring import store_calibration as calibrate
 from hkdcli.models.loading import load_model
 from hkdcli.opening import ModelSource
 from hkdcli.reporter import SilentReporter
