@@ -8,7 +8,19 @@ from typing import Annotated, Literal
 import typer
 
 from hkdcli import engine
-from hkdcli.cli_options import Encoding, Images, Json, Nproc, Overwrite, Resume, end
+from hkdcli.cli_options import (
+    AllowOutsideRoot,
+    Base,
+    Encoding,
+    Images,
+    Json,
+    Level,
+    Model,
+    Nproc,
+    Overwrite,
+    Resume,
+    end,
+)
 from hkdcli.console import Console
 from hkdcli.errors import EXIT_SOME_RECORDS_FAILED
 from hkdcli.inferring import InferOptions
@@ -34,9 +46,6 @@ _ASKING, _ANSWERING, _SCALE = "How records are asked", "How answers are chosen",
 _HERE = ("nproc", "resume", "overwrite", "as_json", "calibrate")
 
 
-Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A run folder, model folder, hub id or scenes:NAME.")
-]
 Data = Annotated[
     str | None,
     typer.Argument(
@@ -44,17 +53,10 @@ Data = Annotated[
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="File of predictions to write (JSONL).", show_default=False)]
-Level = Annotated[str | None, typer.Option(help="Level of the run to use.", show_default="the base")]
-Base = Annotated[
-    str | None, typer.Option(help="Where an adapter's base model is.", show_default="as the adapter says")
-]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many records.", show_default="all")]
 OnBad = Annotated[
     Literal["error", "skip", "keep"],
     typer.Option(help="What an unusable record does; keep writes a row for it."),
-]
-AllowOutsideRoot = Annotated[
-    bool, typer.Option("--allow-outside-root", help="Let image names lead out of their folder.")
 ]
 Image = Annotated[
     Path | None, typer.Option(help="One picture.", show_default=False, rich_help_panel=_PICTURE)

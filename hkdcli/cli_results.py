@@ -8,7 +8,18 @@ from typing import Annotated, Literal
 import typer
 
 from hkdcli import engine
-from hkdcli.cli_options import Data, Encoding, Images, Json, Overwrite, end
+from hkdcli.cli_options import (
+    AllowOutsideRoot,
+    Base,
+    Data,
+    Encoding,
+    Images,
+    Json,
+    Level,
+    Model,
+    Overwrite,
+    end,
+)
 from hkdcli.console import Console
 from hkdcli.opening import DataOptions
 from hkdcli.predicting import Output
@@ -34,16 +45,10 @@ def evaluate(
 
 
 def export(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A run folder, model folder, hub id or scenes:NAME.")
-    ],
+    model: Model,
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    level: Annotated[
-        str | None, typer.Option(help="Level of the run to export.", show_default="the base")
-    ] = None,
-    base: Annotated[
-        str | None, typer.Option(help="Where an adapter's base model is.", show_default="as the adapter says")
-    ] = None,
+    level: Level = None,
+    base: Base = None,
     adapter: Annotated[
         bool, typer.Option("--adapter", help="Keep the adapter apart instead of merging it.")
     ] = False,
@@ -57,9 +62,7 @@ def export(
     ] = None,
     images: Images = None,
     encoding: Encoding = "utf-8",
-    allow_outside_root: Annotated[
-        bool, typer.Option("--allow-outside-root", help="Let image names lead out of their folder.")
-    ] = False,
+    allow_outside_root: AllowOutsideRoot = False,
     check: Annotated[int, typer.Option(min=1, help="How many records to check it on.")] = 16,
     overwrite: Overwrite = False,
     as_json: Json = False,

@@ -178,6 +178,10 @@ def _read_earlier(path: Path, scorer: AnyScorer, reporter: Reporter) -> Calibrat
         if before is None and path.is_file():
             reporter.warn(f"{path}: {_OTHER}; it will be replaced")
     except ModelError as error:
+        if b"weights_hash" not in path.read_bytes()[:4096]:
+            raise UsageError(
+                f"{path}: is no calibration, and would be lost", hint="Name another file, or remove this one."
+            ) from error
         before = None
         reporter.warn(f"{error.message}; it will be replaced")
     return before or Calibration(prompt_hash=scorer.prompt_hash, weights_hash=scorer.weights_hash)

@@ -139,8 +139,11 @@ def choose_way(given: Mapping[str, Any]) -> Literal["file", "stream", "calibrate
 def _check_picture(given: Mapping[str, Any]) -> None:
     if given["evidence"] is not None and given["evidence"].suffix.lower() != ".png":
         raise UsageError("--evidence is drawn as PNG", hint="Give a name that ends in .png.")
-    names = ("data", "out", "shard", "nproc", "limit", "images", "resume", "per_shift")
-    if others := [name for name in names if given[name] not in (None, False)]:
+    names = ["data", "out", "shard", "nproc", "limit", "images", "resume", "per_shift"]
+    if given["calibrate"] is None:  # DEV is read with these
+        names += ["workers", "on_bad", "encoding", "allow_outside_root"]
+    usual = {"on_bad": "keep", "encoding": "utf-8"}
+    if others := [name for name in names if given[name] not in (None, False, usual.get(name))]:
         name = "DATA" if others[0] == "data" else f"--{others[0].replace('_', '-')}"
         raise UsageError(f"{name} and --image exclude each other", hint="One picture at a time, or a file.")
     if (given["caption"] is None) == (given["claim"] is None):

@@ -240,7 +240,9 @@ def test_a_bad_request_alone_raises(code):
 
 
 @pytest.mark.parametrize(
-    "bad", [None, 7, "A cat.", ClaimRequest(PICTURE, "It is red."), CaptionRequest], ids=str
+    "bad",
+    [None, 7, "A cat.", ClaimRequest(PICTURE, "It is red."), CaptionRequest],
+    ids=["none", "number", "text", "claim", "class"],
 )
 def test_what_is_no_request_fails_alone(bad):
     good, judge = CaptionRequest(PICTURE, "A cat.", ["cat"]), FakeJudge(0.2, 0.9)

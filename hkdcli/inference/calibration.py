@@ -34,6 +34,7 @@ from hkdcli.inference.task_fit import (
 )
 
 MIN_RECORDS = 10
+MIN_TO_TEMPER = 25  # records of the fit half
 FOLDS = 5
 RESAMPLES = 1000
 SURE = 0.95  # share of the resamples in which what is fitted has to gain
@@ -117,8 +118,11 @@ def judge(
 def _choose_temperature(items: Sequence[Labelled]) -> float:
     """The fitted temperature, where records gain by one that they had no part in, hardly by chance; else 1.
 
-    A temperature always gains on the records that it was fitted to, and on few of them it can be far off.
+    A temperature always gains on the records that it was fitted to, and on few of them it can be far off:
+    where all of a handful are right, every resample gains by the lowest.
     """
+    if len(items) < MIN_TO_TEMPER:
+        return 1.0
     fitted = [
         _fit_temperature([item for place, item in enumerate(items) if place % FOLDS != fold])
         for fold in range(FOLDS)

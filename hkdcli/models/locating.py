@@ -35,7 +35,8 @@ def locate_model(
         The folders.
 
     Raises:
-        ModelError: the folder is no model, or an adapter was asked for on top of an adapter.
+        ModelError: the folder is no model, an adapter was asked for on top of an adapter, or a base was given
+            for what is none.
     """
     folder, source = find_model_folder(model), str(model)
     tuned = None if adapter is None else find_model_folder(adapter)
@@ -47,6 +48,8 @@ def locate_model(
         source = str(base or _read_base(folder))
         folder = _find_base(source, tuned)
         processor_folder = tuned if any((tuned / name).is_file() for name in PROCESSOR_FILES) else folder
+    elif base is not None and adapter is None:
+        raise ModelError(f"{model}: is no adapter, so it has no base", hint="leave --base out")
     if not is_model_folder(folder):
         raise ModelError(
             f"{folder}: is no model: it has no config.json", hint="name the folder that save_pretrained wrote"

@@ -23,13 +23,13 @@ DEV = ("--calibrate", "scenes:dev")
 def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder that `--calibrate` wrote calibration.json into; read only."""
     run = make_run(tmp_path_factory.mktemp("calibrated") / "run")
-    said = call_hkd("infer", run, *DEV, "--limit", "40", "--json")
+    said = call_hkd("infer", run, *DEV, "--limit", "120", "--json")
     document = said.document
     assert document["calibration"] == str(run / "student" / "calibration.json")
     halves = [
         task[half]["correct"] for task in document["fit"]["tasks"].values() for half in task if "half" in half
     ]
-    assert [len(half) for half in halves] == [10] * 4  # --limit holds for DEV too
+    assert [len(half) for half in halves] == [30] * 4  # --limit holds for DEV too
     assert json.loads((run / "student" / "calibration.json").read_text())["fits"] == [document["fit"]]
     return run
 
@@ -95,7 +95,7 @@ def test_other_shifts_than_those_it_was_fitted_for_go_without_and_say_so(run: Pa
     rows, said = infer(run, "--shifts", "2")
     assert "warning:" in said and "was not fitted for these shifts, so this is not calibrated" in said
     assert rows == infer(run, "--shifts", "2", "--uncalibrated")[0]
-    call_hkd("infer", run, *DEV, "--limit", "40", "--shifts", "2")
+    call_hkd("infer", run, *DEV, "--limit", "120", "--shifts", "2")
     rows, said = infer(run, "--shifts", "2")
     assert "warning" not in said and rows != infer(run, "--shifts", "2", "--uncalibrated")[0]
     assert "warning" not in infer(run)[1]  # the first fit is still there
@@ -111,24 +111,24 @@ def test_of_weights_that_were_trained_on_a_calibration_is_no_longer_believed(run
     assert rows == infer(run, "--uncalibrated")[0]
     named = ("--calibration", run / "student" / "calibration.json")
     assert "belongs to other weights" in refuse(run, *named, code=3)
-    call_hkd("infer", run, *DEV, "--limit", "40")
+    call_hkd("infer", run, *DEV, "--limit", "120")
     assert "warning" not in infer(run)[1]
 
 
 def test_dev_and_data_in_one_command_are_as_in_two(calibrated: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    rows, said = infer(run, *DEV, limit=40)
+    rows, said = infer(run, *DEV, limit=120)
     kept = run / "student" / "calibration.json"
     assert f"calibration: {kept}" in said and f"calibrated: {kept}" in said
     assert kept.read_bytes() == (calibrated / "student" / "calibration.json").read_bytes()
-    assert rows == infer(run, limit=40)[0]
+    assert rows == infer(run, limit=120)[0]
 
 
 def test_a_model_without_a_folder_keeps_its_calibration_where_it_is_told(tmp_path: Path) -> None:
-    said = call_hkd("infer", "scenes:small", *DEV, "--limit", "40", code=2)
+    said = call_hkd("infer", "scenes:small", *DEV, "--limit", "120", code=2)
     assert "has no place in it" in said.err and "--calibration" in said.err
     kept = ("--calibration", tmp_path / "c.json")
-    call_hkd("infer", "scenes:small", *DEV, "--limit", "40", *kept)
+    call_hkd("infer", "scenes:small", *DEV, "--limit", "120", *kept)
     words = ("infer", "scenes:small", "scenes:test", "--limit", "4", "--out", tmp_path / "p")
     assert f"calibrated: {tmp_path / 'c.json'}" in call_hkd(*words, *kept).err
     (tmp_path / "c.json").write_text("{}")
@@ -136,7 +136,7 @@ def test_a_model_without_a_folder_keeps_its_calibration_where_it_is_told(tmp_pat
 
 
 def test_a_threshold_is_for_sets_and_leaves_single_answers_alone(run: Path) -> None:
-    call_hkd("infer", run, *DEV, "--limit", "40", "--decode", "threshold")
+    call_hkd("infer", run, *DEV, "--limit", "120", "--decode", "threshold")
     rows, _ = infer(run, "--decode", "threshold")
     assert {row["task"] for row in rows} == {"hallucination", "factuality"}
     assert all(len(row["prediction"]) == 1 for row in rows if row["task"] == "factuality")
@@ -146,6 +146,7 @@ def test_a_threshold_is_for_sets_and_leaves_single_answers_alone(run: Path) -> N
 
 
 def test_too_few_records_promise_nothing_and_the_number_that_is_needed_is_named(run: Path) -> None:
+    call_hkd("infer", run, *DEV, "--limit", "40")
     said = refuse(run, "--target-precision", "0.9", code=6)
     assert ": 20 labelled records are too few" in said and "it takes at least 57" in said
     assert said.splitlines()[-2].split(":")[0] in ("hallucination", "factuality")

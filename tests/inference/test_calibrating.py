@@ -63,11 +63,21 @@ def test_a_labelled_record_without_a_letter_prior_for_it_is_left_out(scorer):
         )
 
 
-@pytest.mark.parametrize("content", ["{", None])
-def test_a_damaged_or_foreign_calibration_is_replaced_as_its_hint_says(tiny_llava, tmp_path, content):
+def test_what_is_no_calibration_is_not_lost(tiny_llava, tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("my notes")
+    with pytest.raises(UsageError, match="would be lost"):
+        calibrate(str(tiny_llava), make_dataset(*CLAIMS), InferOptions(calibration=path), Listener())
+    assert path.read_text() == "my notes"
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda text: text[:400], lambda text: text.replace('_hash": "', '_hash": "0')]
+)
+def test_a_damaged_or_foreign_calibration_is_replaced_as_its_hint_says(tiny_llava, tmp_path, damage):
     path, options = tmp_path / "c.json", InferOptions(calibration=tmp_path / "c.json")
     calibrate(str(tiny_llava), make_dataset(*CLAIMS), options, Listener())
-    path.write_text(content or path.read_text().replace('"weights_hash": "', '"weights_hash": "0'))
+    path.write_text(damage(path.read_text()))
     listener = Listener()
     calibrate(str(tiny_llava), make_dataset(*CLAIMS), options, listener)
     assert len(read_calibration(path).fits) == 1
