@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Iterator
+from dataclasses import replace
 
 from hkdcli.data.examples import Example
 from hkdcli.data.json_text import decode_text, iterate_json
@@ -73,5 +74,7 @@ class LineStream:
         try:
             rows = list(iterate_json(decode_text(line, where), where))
         except DataError as error:
-            return list(error.rows) or [BadRow("data.json", "", where, error.message)]
+            bad = error.rows or (BadRow("data.json", "", where, error.message),)
+            # There is no --encoding for a stream.
+            return [replace(row, hint="send UTF-8") if row.code == "data.encoding" else row for row in bad]
         return [row if isinstance(row, BadRow) else parse_row(row.value, where) for row in rows]

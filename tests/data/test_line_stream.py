@@ -186,3 +186,8 @@ def test_a_line_without_end_is_refused_before_memory_is_full(monkeypatch: pytest
     monkeypatch.setattr(line_stream, "MAX_LINE_BYTES", 100_000)
     with pytest.raises(DataError, match="stdin: a line of more than 100000 bytes"):
         read_all(b"x" * 300_000)
+
+
+def test_d04_another_encoding_is_told_as_what_a_stream_can_do_about_it() -> None:
+    (bad,) = read_all(make_line(context="\u00e9").decode().encode("latin-1"))
+    assert isinstance(bad, BadRow) and (bad.code, bad.hint) == ("data.encoding", "send UTF-8")
