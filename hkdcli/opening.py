@@ -32,6 +32,7 @@ class DataOptions:
     encoding: str = "utf-8"
     strict: bool = False
     allow_outside_root: bool = False
+    facts: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ def open_data(options: DataOptions, reporter: Reporter) -> Dataset:
             on_bad=options.on_bad,
             encoding=options.encoding,
             strict=options.strict,
+            facts=options.facts,
         )
     for warning in dataset.warnings:
         reporter.warn(warning)
@@ -128,6 +130,7 @@ def _open_split(source: DataSource, data: Data) -> Dataset:
         max_bad=data.max_bad,
         encoding=source.encoding,
         strict=data.strict,
+        facts=None if source.facts is None else Path(source.facts),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from hkdcli.recipe_blocks import (
+    Augment,
     Data,
     Fraction,
     LoraTuning,
@@ -166,6 +167,8 @@ class RunRecipe(RecipePart):
     """Seed of data order, initialisation and dropout."""
     data: Data
     """The records of the run."""
+    augment: Augment | None = None
+    """Show records of `data.train` in a new variant each time they come; null shows them as they are."""
     train: Train = Field(default_factory=Train)
     """The training loop of every level, unless a level says otherwise."""
     pyramid: tuple[Level, ...] = Field(strict=False, json_schema_extra={"minItems": 1})

@@ -57,6 +57,8 @@ class DataSource(RecipePart):
     """File of records (JSON array, JSONL or Parquet), relative to the folder `hkd` is started in."""
     images: str | None = Field(default=None, min_length=1)
     """Folder of the images; null means the file's own folder or its `images` subfolder."""
+    facts: str | None = Field(default=None, min_length=1)
+    """File of what is known of the images (see docs/augment.md), by which augmentation swaps words."""
     encoding: str = "utf-8"
     """Text encoding of the file."""
     allow_outside_root: bool = False
@@ -76,6 +78,13 @@ class DataSource(RecipePart):
             raise build_problem("scenes draw their own images; leave it out")
         return images
 
+    @field_validator("facts")
+    @classmethod
+    def _check_facts(cls, facts: str | None, info: ValidationInfo) -> str | None:
+        if facts is not None and info.data.get("scenes") is not None:
+            raise build_problem("everything is known of scenes; leave it out")
+        return facts
+
 
 class Data(RecipePart):
     """The records of the run."""
@@ -92,6 +101,17 @@ class Data(RecipePart):
     """Largest share of unusable records that `on_bad: skip` accepts."""
     strict: bool = False
     """Refuse records whose correct_answer and correct_choice disagree; otherwise they are warned of."""
+
+
+class Augment(RecipePart):
+    """Variants of records: which operations are drawn, how often, and how strong they are."""
+
+    policy: Literal["light", "standard", "strong"] = "standard"
+    """How often operations are drawn and how strong they are, as docs/augment.md lists them."""
+    probabilities: dict[str, Fraction] = Field(default_factory=dict)
+    """Other probabilities than the policy's, by operation; 0 leaves one out."""
+    evidence: Literal["listed", "record"] = "listed"
+    """What a swapped word is known to be absent by: the facts of the image, or the record's silence alone."""
 
 
 class Lora(RecipePart):

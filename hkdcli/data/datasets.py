@@ -6,11 +6,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from hkdcli.data.examples import Example, ReadResult, read_examples
+from hkdcli.data.fact_file import read_facts
+from hkdcli.data.facts import FactSource, NoFacts
 from hkdcli.data.images import ImageError, ImageFolder, ImagePolicy, ImageSource
 from hkdcli.data.refusals import render_first_ids
 from hkdcli.data.rows import render_row
@@ -21,7 +23,7 @@ OnBad = Literal["error", "skip", "keep"]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples and the source that opens their images.
+    """Examples, the source that opens their images, and what is known of those beyond the records.
 
     `bad_rows` are the rows of the file that are no examples: empty after `on_bad="error"`; after
     "skip" they were left out, and after "keep" the caller owes an error row for each.
@@ -32,6 +34,7 @@ class Dataset:
     images: ImageSource
     bad_rows: tuple[BadRow, ...] = ()
     warnings: tuple[str, ...] = ()
+    facts: FactSource = field(default_factory=NoFacts)
 
 
 def load_dataset(
@@ -43,6 +46,7 @@ def load_dataset(
     max_bad: float = 0.01,
     encoding: str = "utf-8",
     strict: bool = False,
+    facts: Path | None = None,
 ) -> Dataset:
     """Read the records of a file or folder and open the folder of their images.
 
@@ -56,6 +60,7 @@ def load_dataset(
         max_bad: The largest share of bad rows that "skip" leaves out.
         encoding: Of JSON text.
         strict: Refuse records whose `correct_answer` and `correct_choice` disagree.
+        facts: File of what is known of the images, as `read_facts` reads it; None: nothing is known.
 
     Returns:
         The dataset; no image was opened yet.
@@ -76,7 +81,10 @@ def load_dataset(
         warnings += (
             f"{len(result.bad_rows)} bad rows left out: {'; '.join(render_first_ids(result.bad_rows))}",
         )
-    return Dataset(source.name, result.examples, ImageFolder(folder, policy), result.bad_rows, warnings)
+    known = NoFacts() if facts is None else read_facts(facts)
+    return Dataset(
+        source.name, result.examples, ImageFolder(folder, policy), result.bad_rows, warnings, known
+    )
 
 
 def take_shard(dataset: Dataset, index: int, count: int) -> Dataset:

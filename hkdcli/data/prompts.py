@@ -139,10 +139,10 @@ class PromptBuilder:
             row = BadRow(f"record.empty_{judged}", example.id, example.image, f"the {judged} is empty")
             raise DataError(f"record {example.id!r} has no {judged} to judge", [row])
         if example.task == "hallucination":
-            yield INSTRUCTION_HALLUCINATION
+            yield self.clean(example.instruction) or INSTRUCTION_HALLUCINATION
             sections = [(CAPTION_QUESTION_LABEL, example.caption_question), (CAPTION_LABEL, example.caption)]
         else:
-            yield INSTRUCTION_FACTUALITY
+            yield self.clean(example.instruction) or INSTRUCTION_FACTUALITY
             sections = [(CONTEXT_LABEL, example.context), (CLAIM_LABEL, example.claim)]
         for label, text in [*sections, (QUESTION_LABEL, example.question)]:
             if cleaned := self.clean(text or ""):

@@ -23,7 +23,8 @@ class Example:
     """One question about one image, in the shape that everything after the reader works on.
 
     `answer` holds choice ids, None where the record has no gold. `extra` keeps every other field
-    of the record (`meta` included) for the way out; nothing in it is ever shown to a model.
+    of the record (`meta` included) for the way out; nothing in it is ever shown to a model. An empty
+    `instruction` is the prompt's own.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Example:
     claim: str = ""
     context: str = ""
     truncated: bool = False
+    instruction: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property

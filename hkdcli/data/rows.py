@@ -27,6 +27,7 @@ _TEXTS: dict[Task, dict[str, str]] = {
     "factuality": {"claim": "claim", "context": "context", "question": "question"},
 }
 _REQUIRED = ("caption", "claim", "question")
+_INSTRUCTION = "prompt_instruction"
 _SHARED = ("id", "image_id", "choices", "correct_choice", "correct_answer")
 
 
@@ -58,7 +59,7 @@ def _build_example(raw: Mapping[str, Any], example_id: str) -> Example:
     answer = parse_answer(raw.get("correct_choice"), choices)
     if task == "factuality" and answer is not None and len(answer) > 1:
         raise RefusedRowError("record.many_answers", f"{len(answer)} gold answers where one is asked for")
-    known = {*_SHARED, *names.values()}
+    known = {*_SHARED, _INSTRUCTION, *names.values()}
     extra = {key: item for key, item in raw.items() if key not in known}
     _keep_what_render_would_lose(raw, choices, answer, extra)
     _check_extra(extra)
@@ -77,6 +78,7 @@ def _build_example(raw: Mapping[str, Any], example_id: str) -> Example:
         caption_question=texts.get("caption_question", ""),
         claim=texts.get("claim", ""),
         context=texts.get("context", ""),
+        instruction=_parse_text(raw, _INSTRUCTION, required=False),
         extra=extra,
     )
 
@@ -86,6 +88,8 @@ def render_row(example: Example) -> dict[str, Any]:
     row: dict[str, Any] = {"id": example.id, "image_id": example.image}
     for field, name in _TEXTS[example.task].items():
         row[name] = getattr(example, field)
+    if example.instruction:
+        row[_INSTRUCTION] = example.instruction
     row |= {key: value for key, value in example.extra.items() if key != "choices"}
     extras = example.extra.get("choices") or [{}] * len(example.choices)
     if example.answer is not None:

@@ -69,6 +69,7 @@ def compute_content_hash(example: Example) -> bytes:
             example.caption_question,
             example.claim,
             example.context,
+            *([example.instruction] if example.instruction else []),
         ],
         "choices": [[choice.id, choice.text] for choice in example.choices],
         "answer": None if example.answer is None else sorted(example.answer),

@@ -1,0 +1,1 @@
+"""Operations that change text and answer together, known to be right."""

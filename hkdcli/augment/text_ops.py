@@ -1,0 +1,1 @@
+"""Operations on the text around what is judged."""
