@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hkdcli.data.batches import Batch
 from hkdcli.data.images import ImageError
+from hkdcli.data.prompts import identity_presentation
 from hkdcli.data.refusals import render_first_ids
 from hkdcli.distill.order import Draw
 from hkdcli.distill.signal_keys import compute_record_key
@@ -49,7 +50,7 @@ def build_signals(
         store: where to.
         ask: what the upper model says about a batch on the CPU, on any device; not called where nothing is
             missing.
-        source: batches as the upper model reads them; examples are shown as in their first epoch.
+        source: batches as the upper model reads them; examples are shown as they are.
         batch_size: examples in a chunk.
         shard: (index, count): of the chunks, in turn, those of this index alone.
         reporter: told how it goes.
@@ -181,4 +182,4 @@ class _Build:
 
     def _build_key(self, draw: Draw, pixel_hash: str) -> str:
         example = self.source.dataset.examples[draw.index]
-        return compute_record_key(example, self.source.present(example, draw), pixel_hash)
+        return compute_record_key(example, identity_presentation(example), pixel_hash)
