@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any
 
 from hkdcli.augment.operations import Change, Refusal, Sample, operation
+from hkdcli.augment.paraphrases import INSTRUCTIONS, QUESTIONS, find_paraphrases
 from hkdcli.data.answers_text import is_contradicted
 from hkdcli.data.prompts import LETTERS
 from hkdcli.data.records import Choice, Example
@@ -16,38 +17,37 @@ from hkdcli.data.records import Choice, Example
 _REFERENCE = re.compile(
     r"""\b of \s+ the \s+ (?: above | below | others? | rest | former | latter | preceding | previous )\b
     | \b(?: the | any | no | all | both | either | neither | none ) \s+ (?: of \s+ )? (?: the \s+ )?
-        (?: other | above | below | former | latter | previous | preceding | first | second | last | \d+ | two | three )
+        (?: other | above | below | former | latter | previous | preceding | first | second | last | two )
         \s+ (?: choices? | options? | answers? | statements? | ones? | phrases? )\b
     | \b(?: choices? | options? | answers? | statements? ) \s+ (?: above | below | \(?[a-z0-9]\)?(?!\w) )
-    | \b(?: all | none | both | neither | either | any | one ) \s+ of \s+ (?: these | those | them | the \s+ two )\b
+    | \b(?: all | none | both | neither | either | any | one ) \s+ of \s+ (?: these | those | them )\b
     | \b(?: aforementioned | the \s+ former | the \s+ latter )\b""",
     re.IGNORECASE | re.VERBOSE,
 )
-"""A choice that speaks of other choices."""
+"""How a text speaks of choices."""
 
 
 @operation("choices")
 def order(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
     """Puts the choices in another order, lettered A, B, C, ... by place; the answer follows its choices.
 
-    Preserves which texts are gold, and all fields that a record keeps of its choices: those beside each choice,
-    and mappings from choice ids in `meta`, which follow theirs. `correct_answer` is written anew. It may falsify
-    choices that refer to each other ("all of the above", "both A and B"), which are left alone, and so is a record
-    whose `correct_answer` says otherwise than its letters. Every order is as likely as every other, the one that
-    changes nothing too. Any other field of the record's own is kept as it is, even where it speaks of a letter.
+    Preserves which texts are gold, and what the record keeps of its choices: fields beside each choice, and
+    mappings from choice ids in `meta`, follow theirs, and `correct_answer` is written anew. Any other field
+    of the record's own stays as it is, even where it speaks of a letter. It may falsify choices and questions
+    that refer to choices ("all of the above", "both A and B"); those records are left alone, and those whose
+    `correct_answer` says otherwise than their letters. Every order is as likely, the present one too.
     """
     places = list(range(len(sample.example.choices)))
     rng.shuffle(places)
-    letters = LETTERS[: len(places)]
-    return _change(sample, places, letters, {"order": places})
+    return _change(sample, places, LETTERS[: len(places)], {"order": places})
 
 
 @operation("choices")
 def letters(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
     """Gives the choices other letters of A, B, C, ... in the same order; the answer follows its choices.
 
-    Preserves and refuses what `order` does. Prompts of our own letter choices by their place, whatever their ids
-    are: it is for datasets that others read.
+    Preserves and refuses what `order` does. Our own prompts letter choices by their place, whatever their ids
+    are: this one is for datasets that others read.
     """
     shuffled = list(LETTERS[: len(sample.example.choices)])
     rng.shuffle(shuffled)
@@ -59,22 +59,30 @@ def _change(
 ) -> Change | Refusal:
     """Show choice number `places[i]` of before as number i under the id `ids[i]`."""
     example = sample.example
-    if any(_refers(choice.text, example) for choice in example.choices):
-        return Refusal("a choice refers to others")
+    if any(_refers(text, example) for text in _find_own_texts(example)):
+        return Refusal("a text refers to choices")
     if example.extra.get("correct_answer") and (example.answer is None or is_contradicted(example)):
         return Refusal("correct_answer says otherwise")
     changed = _rearrange(example, places, ids)
     return Refusal("nothing to change") if changed == example else Change(changed, sample.image, parameters)
 
 
+def _find_own_texts(example: Example) -> Iterator[str]:
+    """The texts that may speak of choices; those of the bank are known to speak of all of them."""
+    yield from (choice.text for choice in example.choices)
+    for text, bank in ((example.question, QUESTIONS), (example.instruction, INSTRUCTIONS)):
+        if not find_paraphrases(bank, text):
+            yield text
+
+
 def _refers(text: str, example: Example) -> bool:
-    """Whether the text of a choice speaks of other choices, in words or by two of their ids."""
+    """Whether a text speaks of choices, in words or by their ids."""
     if _REFERENCE.search(text):
         return True
-    ids = "|".join(re.escape(choice.id) for choice in example.choices)
+    each = rf"\(?(?:{'|'.join(re.escape(choice.id) for choice in example.choices)})\)?"
     joint = r"\s*(?:,|/|&|\+|\band\b|\bor\b|\bnor\b)\s*(?:and\s+|or\s+)?"
-    pair = rf"(?<!\w)\(?(?:{ids})\)?{joint}\(?(?:{ids})\)?(?!\w)"
-    alone = rf"\W*(?:(?:only|just|not)\s+)?\(?(?:{ids})\)?\W*"
+    pair = rf"(?<!\w){each}{joint}{each}(?!\w)"
+    alone = rf"\W*(?:(?:only|just|not)\s+)?{each}\W*"
     return bool(re.search(pair, text) or re.fullmatch(alone, text))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from hkdcli.augment.words import compute_stems, fold_text, read_words
+from hkdcli.augment.words import compute_stems, fold_text, read_list, read_words
 from hkdcli.data import english
 
 _END = re.compile(r"(?<=[.!])\s+")
@@ -27,21 +27,23 @@ _TIES = read_list(
     """
     he him his himself she her hers herself it its itself they them their theirs themselves this that
     these those there then thus hence therefore thereby therein thereafter however moreover furthermore
-    additionally besides also too instead meanwhile afterwards afterward later earlier before after
-    previously subsequently next finally first firstly second secondly third thirdly last lastly latter
+    additionally besides also too instead meanwhile afterwards afterward later earlier previously
+    subsequently next finally first firstly second secondly third thirdly last lastly latter
     former other others another same such so both either neither each else again still yet similarly
     likewise consequently accordingly otherwise nevertheless nonetheless though although now above below
     following aforementioned mentioned respectively one ones who whom whose which we us our ours you
-    your yours i me my mine here all none some more most eventually since until because while when
+    your yours i me my mine here all none some more most eventually since until because when
     rather indeed namely example instance
     """
 )
 """Words that may tie a sentence to the one before it."""
+_NO_TIES = re.compile(r"\bnext to\b|(?<!\bthe )(?<!\bas )\b(?:above|below)\b")
+"""The same words where they only say where a thing is."""
 _OPENERS = read_list("and but or nor for")
 _DOUBTS = read_list(
     """
     not no never nobody nothing nowhere cannot without but however although though despite except unless
-    only false falsely wrong wrongly incorrect incorrectly untrue inaccurate mistaken mistake error lie
+    only false falsely wrong wrongly incorrect incorrectly untrue inaccurate mistaken mistake error
     hoax myth legend fiction fictional fictitious imaginary invented fake rumour rumor alleged allegedly
     claim claimed supposed supposedly reportedly purported dispute disputed deny denied contradict
     retract correct corrected contrary unclear unknown unconfirmed unverified uncertain doubt doubtful
@@ -64,30 +66,35 @@ def split_sentences(text: str) -> tuple[str, ...]:
         text: any text.
 
     Returns:
-        The parts in order, none empty; an abbreviation, an initial or a number before the stop ends none.
+        The parts in order, none empty; an abbreviation, an initial or a number (but a year) before the
+        stop ends none.
     """
     parts: list[str] = []
     for piece in _END.split(text.strip()):
-        if parts and not _ends(parts[-1]):
+        is_cut = parts and (not _ends(parts[-1]) or (parts[-1][-1] == "!" and piece[:1].islower()))
+        if is_cut:
             parts[-1] += " " + piece
         elif piece:
             parts.append(piece)
     return tuple(parts)
 
 
-def find_tie(sentences: tuple[str, ...]) -> str | None:
-    """What may tie sentences to their order or to each other, as a word or two; None where each stands alone.
+def find_tie(text: str) -> str | None:
+    """What may tie the sentences of a text to their order or to each other; None where each stands alone.
 
     Args:
-        sentences: the parts of a text.
+        text: any text.
 
     Returns:
-        A pronoun, a connective, a mark of quotation, question or list, an open end, or a thing that one
-        sentence calls "the" and another speaks of, too.
+        In a word or two: a pronoun, a connective, a mark of quotation, question or list, an open end, or a
+        thing that one sentence calls "the" and another speaks of, too.
     """
-    words = [read_words(fold_text(sentence)) for sentence in sentences]
+    if _UNSAFE_MARKS.search(text):
+        return "punctuation"
+    sentences = split_sentences(text)
+    words = [read_words(_NO_TIES.sub(" ", fold_text(sentence))) for sentence in sentences]
     for sentence, spoken in zip(sentences, words, strict=True):
-        if _UNSAFE_MARKS.search(sentence) or sentence.count("(") != sentence.count(")"):
+        if sentence.count("(") != sentence.count(")"):
             return "punctuation"
         if _LIST_MARK.match(sentence):
             return "a list"
@@ -118,12 +125,13 @@ def _read_forms(text: str) -> list[str]:
 
 
 def _ends(part: str) -> bool:
-    """Whether a part ends as sentences do: in a stop after a word that is no abbreviation and no number."""
+    """Whether a part ends as sentences do: in a stop after a word that is no abbreviation, or a year."""
     found = _LAST_WORD.search(part)
     if not found:
         return False
-    word = found.group(1).strip("([{)]}'\u2019").lower()
-    return len(word) > 1 and "." not in word and word.isalpha() and word not in _ABBREVIATIONS
+    word = re.sub(r"[-'\u2019()\[\]]", "", found.group(1)).lower()
+    is_word = word.isalpha() and len(word) > 1 and word not in _ABBREVIATIONS
+    return is_word or bool(re.fullmatch(r"\d{4}", word))
 
 
 def _find_shared(words: list[tuple[str, ...]], place: int) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from hkdcli.augment.operations import Change, Refusal, Sample, operation
 from hkdcli.augment.paraphrases import CAPTION_QUESTIONS, INSTRUCTIONS, QUESTIONS, find_paraphrases
 from hkdcli.augment.sentences import find_content, find_doubt, find_tie, split_sentences
-from hkdcli.augment.words import fold_text, read_words
+from hkdcli.augment.words import fold_text, read_list, read_words
 from hkdcli.data.records import Example
 
 _NOT_VERIFIABLE = ("not", "verifiable")
@@ -44,8 +44,8 @@ def question(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
 def instruction(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
     """Puts the instruction, with which the prompt begins, in other words from a bank of paraphrases.
 
-    Preserves the task and that the answer is letters (hallucination) or one letter (factuality). A record's own
-    instruction that the bank does not know is left alone; it may falsify nothing.
+    Preserves the task and that the answer is letters (hallucination) or one letter (factuality). A record's
+    own instruction that the bank does not know is left alone; it may falsify nothing.
     """
     example = sample.example
     group = INSTRUCTIONS[0 if example.task == "hallucination" else 1]
@@ -60,8 +60,8 @@ def instruction(sample: Sample, rng: Random, strength: float) -> Change | Refusa
 def context_order(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
     """Puts the sentences of the context in another order.
 
-    Preserves every sentence. It may falsify what hangs on the order, so it is left alone where a sentence has a
-    pronoun or a connective ("then", "also", "the other"), where "the" may point to another sentence, at
+    Preserves every sentence. It may falsify what hangs on the order, so it is left alone where a sentence has
+    a pronoun or a connective ("then", "also", "the other"), where "the" may point to another sentence, at
     quotations, questions and lists, and where the claim speaks of an order or of the context itself.
     """
     example = sample.example
@@ -83,11 +83,13 @@ def context_drop(sample: Sample, rng: Random, strength: float) -> Change | Refus
     """Drops one sentence of the context of a claim that nothing verifies.
 
     Preserves "Not Verifiable": what verifies nothing does not verify more when there is less of it. It may
-    falsify every other verdict, so those are left alone, and so is a context whose sentences may take each other
-    back ("however", "it is not known") or hang together as for `context_order`. A sentence that shares a word
-    with the claim stays, and one sentence at least.
+    falsify every other verdict, so those are left alone, and so is a context whose sentences may take each
+    other back ("however", "it is not known") or hang together as for `context_order`. A sentence that shares
+    a word with the claim stays, and one sentence at least.
     """
     example = sample.example
+    if not example.context:
+        return Refusal("no context")
     if example.answer is None:
         return Refusal("no gold")
     if not _is_unverifiable(example):
@@ -109,11 +111,11 @@ def context_drop(sample: Sample, rng: Random, strength: float) -> Change | Refus
 
 def _refuse_moving(example: Example, sentences: tuple[str, ...]) -> Refusal | None:
     """Why sentences of a context can neither change places nor go; None where they can."""
-    if example.task != "factuality" or not example.context:
+    if not example.context:
         return Refusal("no context")
     if len(sentences) < 2:
         return Refusal("fewer than two sentences")
-    tie = find_tie(sentences)
+    tie = find_tie(example.context)
     if tie is not None:
         return Refusal(f"tie: {tie}")
     about = next((word for word in read_words(fold_text(example.claim)) if word in _ABOUT_ORDER), None)

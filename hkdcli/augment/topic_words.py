@@ -61,8 +61,8 @@ TEXT = """
     price chart graph diagram map globe flag banknote note message document ticket receipt page quote
     quotation slogan motto language english chinese japanese korean arabic russian cyrillic character
     initial initials monogram acronym watermark stamp postage address website url www http hashtag
-    plaque marquee leaflet flyer brochure envelope postcard stop-sign roman-numeral jersey-number
-    racing-number playing-card hieroglyph rune calligraphy arrow spelling headstone gravestone tombstone
+    plaque marquee leaflet flyer brochure envelope postcard roman-numeral jersey-number racing-number
+    playing-card hieroglyph rune calligraphy arrow spelling headstone gravestone tombstone
 """
 COUNT = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
