@@ -116,7 +116,13 @@ def operation(
 
 def get_operations() -> Mapping[str, Operation]:
     """All operations by name, our own first, by kind and then as they stand in their files."""
-    from hkdcli.augment import choice_ops, image_ops, negatives, text_ops  # noqa: F401  they register themselves
+    from hkdcli.augment import (  # noqa: F401  they register themselves
+        choice_ops,
+        degrade_ops,
+        image_ops,
+        negatives,
+        text_ops,
+    )
 
     return {each.name: each for kind in KINDS for each in _REGISTRY.values() if each.kind == kind}
 

@@ -1,4 +1,4 @@
-"""A whole run that shows records in new variants: killed and resumed it is the same, and what cannot be is refused."""
+"""A whole run on variants: killed and resumed it is the same run; what cannot be is refused."""
 
 import json
 from pathlib import Path
@@ -53,14 +53,14 @@ def read_losses(run: Path) -> list[float]:
 
 
 def test_a_killed_run_goes_on_with_the_very_same_variants(recipe, whole, tmp_path, monkeypatch):
-    step, count = stepper.Stepper.take, iter(range(100))
+    step, count = stepper.Stepper.take_step, iter(range(100))
 
     def die(*arguments, **options):
         if next(count) == 3:
             raise Killed
         return step(*arguments, **options)
 
-    monkeypatch.setattr(stepper.Stepper, "take", die)
+    monkeypatch.setattr(stepper.Stepper, "take_step", die)
     with pytest.raises(Killed):
         distill_online(recipe, out=tmp_path / "run")
     monkeypatch.undo()
