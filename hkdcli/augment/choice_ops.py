@@ -46,8 +46,8 @@ def order(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
 def letters(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
     """Gives the choices other letters of A, B, C, ... in the same order; the answer follows its choices.
 
-    Preserves and refuses what `order` does. Our own prompts letter choices by their place, whatever their ids
-    are: this one is for datasets that others read.
+    Preserves and refuses what `order` does. In training, and where others read the dataset, a choice has its
+    letter; `hkd infer` letters choices by their place.
     """
     shuffled = list(LETTERS[: len(sample.example.choices)])
     rng.shuffle(shuffled)

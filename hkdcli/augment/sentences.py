@@ -6,18 +6,18 @@ Splitting rather too seldom than too often is safe: sentences that stay together
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from hkdcli.augment.words import compute_stems, fold_text, read_list, read_words
 from hkdcli.data import english
 
 _END = re.compile(r"(?<=[.!])\s+")
-_LAST_WORD = re.compile(r"(\S+)[.!]$")
 _ABBREVIATIONS = read_list(
     """
-    mr mrs ms dr prof st sr jr rev hon gen col lt sgt capt cpl maj adm gov sen rep pres messrs mt ft no
+    mr mrs ms dr prof st sr jr rev hon gen col lt sgt capt cpl maj adm gov sen rep messrs mt ft no
     nos vol vols fig figs eq ch sec pp ed eds al etc vs cf ca approx est inc ltd co corp bros dept univ
     assn ave blvd rd sq lb lbs oz in mi hr hrs min mins max avg tel ext misc orig op jan feb mar apr jun
-    jul aug sep sept oct nov dec mon tue tues wed thu thur thurs fri sat viz ie eg ad bc
+    jul aug sep sept oct nov dec mon tue tues wed thu thurs fri sat viz ie eg ad bc
     """
 )
 _LIST_MARK = re.compile(r"\W*(?:\d+|[a-zA-Z]|[ivxIVX]+)[.)\]:]")
@@ -69,14 +69,13 @@ def split_sentences(text: str) -> tuple[str, ...]:
         The parts in order, none empty; an abbreviation, an initial or a number (but a year) before the
         stop ends none.
     """
-    parts: list[str] = []
+    parts: list[list[str]] = []
     for piece in _END.split(text.strip()):
-        is_cut = parts and (not _ends(parts[-1]) or (parts[-1][-1] == "!" and piece[:1].islower()))
-        if is_cut:
-            parts[-1] += " " + piece
+        if parts and not _is_border(parts[-1][-1], piece):
+            parts[-1].append(piece)
         elif piece:
-            parts.append(piece)
-    return tuple(parts)
+            parts.append([piece])
+    return tuple(" ".join(pieces) for pieces in parts)
 
 
 def find_tie(text: str) -> str | None:
@@ -103,7 +102,7 @@ def find_tie(text: str) -> str | None:
         tie = next((word for word in spoken if word in _TIES), spoken[0] if spoken[0] in _OPENERS else None)
         if tie is not None:
             return tie
-    return next((tie for place in range(len(words)) if (tie := _find_shared(words, place))), None)
+    return _find_shared(words)
 
 
 def find_doubt(sentences: tuple[str, ...]) -> str | None:
@@ -124,30 +123,29 @@ def _read_forms(text: str) -> list[str]:
     return [stem for word in read_words(fold_text(text)) for stem in compute_stems(word)]
 
 
+def _is_border(piece: str, after: str) -> bool:
+    """Whether a sentence ends between two pieces of a text; "Yahoo! in 2013" is one."""
+    return _ends(piece) and not (piece.endswith("!") and after[:1].islower())
+
+
 def _ends(part: str) -> bool:
     """Whether a part ends as sentences do: in a stop after a word that is no abbreviation, or a year."""
-    found = _LAST_WORD.search(part)
-    if not found:
+    last = part.split()[-1]
+    if last[-1] not in ".!":
         return False
-    word = re.sub(r"[-'\u2019()\[\]]", "", found.group(1)).lower()
+    word = re.sub(r"[-'\u2019()\[\]]", "", last[:-1]).lower()
     is_word = word.isalpha() and len(word) > 1 and word not in _ABBREVIATIONS
     return is_word or bool(re.fullmatch(r"\d{4}", word))
 
 
-def _find_shared(words: list[tuple[str, ...]], place: int) -> str | None:
-    """A word that sentence number `place` says soon after "the", and another sentence says, too."""
-    elsewhere = {
-        stem
-        for other, spoken in enumerate(words)
-        if other != place
-        for each in spoken
-        for stem in compute_stems(each)
-    }
-    spoken = words[place]
-    for start in (i for i, word in enumerate(spoken) if word == "the"):
-        for word in spoken[start + 1 : start + 1 + _WORDS_AFTER_THE]:
-            if word in english.NUMBERS:
-                return word
-            if word not in _FUNCTION_WORDS and not elsewhere.isdisjoint(compute_stems(word)):
-                return word
+def _find_shared(sentences: list[tuple[str, ...]]) -> str | None:
+    """A word that a sentence says soon after "the", and another sentence says, too; a number after "the"."""
+    stems = [{stem for word in words for stem in compute_stems(word)} for words in sentences]
+    counts = Counter(stem for each in stems for stem in each)
+    for words in sentences:
+        for place in (i for i, word in enumerate(words) if word == "the"):
+            for word in words[place + 1 : place + 1 + _WORDS_AFTER_THE]:
+                is_shared = any(counts[stem] > 1 for stem in compute_stems(word))
+                if word in english.NUMBERS or (is_shared and word not in _FUNCTION_WORDS):
+                    return word
     return None

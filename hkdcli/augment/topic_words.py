@@ -19,7 +19,7 @@ COLOUR = """
     grayscale greyscale rainbow camouflage saturated desaturated saturation faded fade bleach dye whiten
     blacken redden yellowed tanned sunburn sunburnt blush calico tortoiseshell brindle ripe unripe
     rotten hazel jade lemon wine strawberry-blond buff fawn ash-blond salt-and-pepper bluish hued
-    technicolor iridescent paint painted caramel chocolate
+    technicolor iridescent paint painted caramel chocolate metallic
 """
 LIGHT = """
     dark darken bright brighten night nighttime evening dusk dawn sunset sunrise daylight daytime midday
@@ -30,15 +30,16 @@ LIGHT = """
     moon candlelit candlelight neon brilliant radiant luminous luminescent pale vivid contrast exposure
     overexposed underexposed exposed washed-out starry firelight spotlight headlight taillight
     flashlight streetlight floodlight skylight lamplight flame pitch-black black-and-white monochrome
-    reflective beam ray twinkle blinding blackout faded fade murky dull vibrant
+    reflective beam ray twinkle blinding blackout faded fade murky dull vibrant dusky fluorescent
+    florescent stoplight
 """
 SIDE = """
-    left right leftmost rightmost lefthand righthand lefthanded righthanded leftward leftwards rightward
     rightwards lefty southpaw clockwise anticlockwise counterclockwise east west eastern western
     eastward westward eastbound westbound easterly westerly northeast northwest southeast southwest
     northeastern northwestern southeastern southwestern mirrored mirror-image reversed inverted
     driver-side drivers-side passenger-side passengers-side wrong-side port-side starboard stage-door
-    compass arrow
+    compass arrow left right leftmost rightmost lefthand righthand lefthanded righthanded leftward
+    leftwards rightward
 """
 PLACE = """
     top bottom corner edge border centre center central middle midst background foreground upper lower
@@ -47,7 +48,8 @@ PLACE = """
     visible visibly side half quarter third whole entire entirely fully full-length full-body complete
     completely distance distant far farther farthest faraway backdrop close-up closeup zoom zoomed
     in-view out-of-view full-view overhead offscreen onscreen halfway midway outer outermost inner
-    innermost head-to-toe head-and-shoulders peek protrude poke stick-out sticking-out
+    innermost head-to-toe head-and-shoulders peek protrude poke stick-out sticking-out out-of-sight
+    out-of-frame
 """
 TEXT = """
     sign signage text say said read reader readable legible illegible write written wrote writing
@@ -62,7 +64,8 @@ TEXT = """
     quotation slogan motto language english chinese japanese korean arabic russian cyrillic character
     initial initials monogram acronym watermark stamp postage address website url www http hashtag
     plaque marquee leaflet flyer brochure envelope postcard roman-numeral jersey-number racing-number
-    playing-card hieroglyph rune calligraphy arrow spelling headstone gravestone tombstone
+    playing-card hieroglyph rune calligraphy arrow spelling headstone gravestone tombstone license
+    licence signpost marking
 """
 COUNT = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
@@ -74,14 +77,15 @@ COUNT = """
     multiple numerous various variety bunch lot herd flock pack set collection array series stack row
     pile cluster gathering swarm most more less fewer least half quarter count number amount quantity
     total plural plenty any lack lacking absent missing except empty nowhere crowded majority minority
-    handful countless scattered assortment
+    handful countless scattered assortment batch bundle fleet team else
 """
 SIZE = """
     large small big little tiny huge tall short long wide narrow thick thin giant massive enormous
     gigantic miniature mini oversized oversize size medium compact broad deep close-up closeup zoom
     zoomed far distance distant tower towering vast immense bulky slim fat chubby skinny life-size
     lifesize full-size scale height width length overgrown great grand minuscule microscopic petite
-    colossal mammoth lengthy sizeable sizable medium-sized high low wee
+    colossal mammoth lengthy sizeable sizable medium-sized high low humongous midsize midsized shallow
+    steep plump
 """
 QUALITY = """
     blur blurry blurred sharp grain grainy clear unclear focus focused unfocused defocused pixel
@@ -92,7 +96,7 @@ QUALITY = """
     checkered checked checkerboard plaid pinstripe pattern snowing snowfall rain rainy raining drizzle
     drop droplet dusty dust distinct distinctive obscured motion smudge smear scratch indistinct defined
     vivid dim overexposed underexposed filter filtered edited retouched fine intricate glitter sparkle
-    shimmer wrinkle hairy stubble sprinkle sprinkled
+    shimmer wrinkle hairy stubble sprinkle sprinkled stripe striped
 """
 
 NOT_MEANT = """

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 from hkdcli.augment import topic_words
 from hkdcli.augment.language import is_english
-from hkdcli.augment.paraphrases import CAPTION_QUESTIONS, find_paraphrases
+from hkdcli.augment.paraphrases import CAPTION_QUESTIONS, QUESTIONS, find_paraphrases
 from hkdcli.augment.words import compute_stems, fold_text, read_words
 from hkdcli.data.records import Choice, Example, is_none_choice
 
@@ -46,8 +46,9 @@ _YEAR = re.compile(r"1\d{3}|20\d{2}")
 def find_topics(example: Example) -> Mapping[Topic, str]:
     """The topics that a record's own texts speak of.
 
-    Read are the caption and what it was asked for, the claim, the context and the choices; not what is the
-    same in every record: question, instruction, "Describe the image.", "No hallucination", verdicts.
+    Read are the caption and what it was asked for, the claim, the context, the choices and the question; not
+    what says nothing of the picture: the instruction, questions of the bank of paraphrases ("Describe the
+    image."), "No hallucination", verdicts.
 
     Args:
         example: the record.
@@ -57,9 +58,9 @@ def find_topics(example: Example) -> Mapping[Topic, str]:
         not recognisably English.
     """
     choices = tuple(choice.text for choice in example.choices if not _is_boilerplate(example, choice))
-    asked = example.caption_question
-    asked = "" if find_paraphrases(CAPTION_QUESTIONS, asked) else asked
-    texts = (example.caption, asked, example.claim, example.context)
+    asked = [(example.caption_question, CAPTION_QUESTIONS), (example.question, QUESTIONS)]
+    questions = (text for text, bank in asked if not find_paraphrases(bank, text))
+    texts = (example.caption, *questions, example.claim, example.context)
     return _find_topics(tuple(text for text in texts if text), choices)
 
 

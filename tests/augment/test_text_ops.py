@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from random import Random
 
@@ -275,3 +276,10 @@ def test_the_verdict_is_found_by_its_text_whatever_its_letter():
     example = make_factuality(**{**UNVERIFIABLE, "choices": choices, "answer": frozenset("A")})
     assert isinstance(apply("context_drop", example), Change)
     assert refuse("context_drop", replace(example, answer=frozenset("B"))) == "verifiable"
+
+
+@pytest.mark.parametrize("text", ["Mr. ", "A dog sleeps. ", "the dog ", "x", "The 2. "])
+def test_a_long_context_takes_time_linear_in_its_length(text):
+    started = time.process_time()
+    apply("context_order", make_factuality(context=text * (300_000 // len(text))))
+    assert time.process_time() - started < 4

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hkdcli.augment.topics import NOT_ENGLISH, TOPICS, find_topics
 from hkdcli.augment.words import compute_stems, fold_text, read_words
 from hkdcli.data.records import Choice
+from hkdcli.scenes.records import FACTUALITY_QUESTION as QUESTION
 from hkdcli.scenes.records import build_record
 from tests.tiny_records import make_choices, make_factuality, make_hallucination
 
@@ -146,6 +147,7 @@ def test_every_text_of_a_record_is_read_and_the_first_word_is_told():
     assert find_topics(plain) == {}
     assert find_topics(replace(plain, claim="A red dog sleeps.")) == {"colour": "red"}
     assert find_topics(replace(plain, context="A blue house. A red dog.")) == {"colour": "blue"}
+    assert find_topics(replace(plain, question="Is the dog on the left?")) == {"side": "left"}
     captioned = make_hallucination(
         caption="a dog", caption_question="", choices=make_choices("No hallucination", "dog")
     )
@@ -155,7 +157,7 @@ def test_every_text_of_a_record_is_read_and_the_first_word_is_told():
 
 
 def test_what_every_record_says_is_no_topic():
-    factual = make_factuality(claim="A dog sleeps.", context="", question="Which of the two is right?")
+    factual = make_factuality(claim="A dog sleeps.", context="", question=QUESTION.upper())
     assert find_topics(factual) == {}
     assert find_topics(replace(factual, instruction="Answer with one letter.")) == {}
     asked = make_hallucination(
@@ -170,7 +172,7 @@ def test_what_every_record_says_is_no_topic():
 
 
 FOREIGN = [
-    "Un chien rouge court dans le parc avec un ballon jaune.",
+    "Un chien court dans le parc avec un ballon jaune.",
     "\u00c0 gauche, une femme tient un parapluie.",
     "chien noir",
     "Un chat sur un lit",
@@ -222,7 +224,7 @@ def test_what_is_not_english_speaks_of_every_topic(text):
         "pizza on a table",
         "A train on tracks",
         "orange",
-        "A caf\u00e9 with a na\u00efve fa\u00e7ade by the street",
+        "A na\u00efve se\u00f1or by the street",
         "It isn\u2019t a dog \u2013 it's a cat",
         "A dog at 20 \u00b0C",
         "The Eiffel Tower is a wrought-iron lattice tower on the Champ de Mars in Paris, France.",
