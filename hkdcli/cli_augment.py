@@ -9,7 +9,7 @@ import typer
 
 from hkdcli import engine
 from hkdcli.augmenting import AugmentOptions, Target
-from hkdcli.cli_options import AllowOutsideRoot, Encoding, Images, Json, Nproc, Overwrite, Resume, end
+from hkdcli.cli_options import AllowOutsideRoot, Encoding, Images, Json, Overwrite, Resume, end
 from hkdcli.console import Console
 from hkdcli.opening import DataOptions
 from hkdcli.options import check_trusted, is_recipe, parse_probabilities, refuse_beside_recipe
@@ -82,6 +82,9 @@ OnBad = Annotated[
     Literal["error", "skip"] | None,
     typer.Option(help="What an unusable record does.", show_default="error", rich_help_panel=_RECORDS),
 ]
+Cores = Annotated[
+    int | None, typer.Option("--nproc", min=1, help="Processes to work in.", show_default="all cores")
+]
 Operations = Annotated[
     Path | None,
     typer.Option(
@@ -113,7 +116,7 @@ def augment(
     allow_outside_root: AllowOutsideRoot = False,
     operations: Operations = None,
     trust_code: TrustCode = False,
-    nproc: Nproc = None,
+    nproc: Cores = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -123,7 +126,12 @@ def augment(
     check_trusted(operations, trust_code)
     target = Target(out, preview, resume, overwrite, nproc)
     if is_recipe(source):
-        given = {"copies": copies, "augment.policy": policy, "seed": seed, "augment.evidence": evidence}
+        given: dict[str, object] = {
+            "copies": copies,
+            "augment.policy": policy,
+            "seed": seed,
+            "augment.evidence": evidence,
+        }
         given |= {"augment.probabilities": probabilities or None, "balance": balance or None}
         given |= {"data.facts": facts, "data.images": images, "on_bad": on_bad}
         refuse_beside_recipe(given, limit)

@@ -31,7 +31,7 @@ class Tally:
             self.left_out += not entry["written"]
         if entry["written"]:
             self.after.setdefault(task, Counter())[label] += 1
-        self.applied.update(entry["applied"])
+        self.applied.update(list(entry["applied"]))
         for name, reason in entry["refused"].items():
             self.refused.setdefault(name, Counter())[reason] += 1
 
