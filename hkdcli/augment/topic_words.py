@@ -31,7 +31,7 @@ LIGHT = """
     overexposed underexposed exposed washed-out starry firelight spotlight headlight taillight
     flashlight streetlight floodlight skylight lamplight flame pitch-black black-and-white monochrome
     reflective beam ray twinkle blinding blackout faded fade murky dull vibrant dusky fluorescent
-    florescent stoplight
+    stoplight
 """
 SIDE = """
     rightwards lefty southpaw clockwise anticlockwise counterclockwise east west eastern western
@@ -55,17 +55,16 @@ TEXT = """
     sign signage text say said read reader readable legible illegible write written wrote writing
     handwriting handwritten letter letterhead word wordmark number numeral digit digital logo logotype
     label labelled brand brandname poster banner billboard placard caption subtitle title heading
-    headline name nametag nameplate license-plate licence-plate number-plate numberplate registration
-    clock watch wristwatch stopwatch timer screen scoreboard score dial thermometer gauge speedometer
-    odometer calendar newspaper magazine menu chalkboard whiteboard blackboard graffiti tattoo print
-    printed inscription inscribe engrave emboss spell alphabet font typeface autograph signature barcode
-    bar-code qr symbol emblem badge crest insignia advertisement advert advertise ad ads sticker tag
-    price chart graph diagram map globe flag banknote note message document ticket receipt page quote
-    quotation slogan motto language english chinese japanese korean arabic russian cyrillic character
-    initial initials monogram acronym watermark stamp postage address website url www http hashtag
-    plaque marquee leaflet flyer brochure envelope postcard roman-numeral jersey-number racing-number
-    playing-card hieroglyph rune calligraphy arrow spelling headstone gravestone tombstone license
-    licence signpost marking
+    headline name nametag nameplate numberplate registration clock watch wristwatch stopwatch timer
+    screen scoreboard score dial thermometer gauge speedometer odometer calendar newspaper magazine menu
+    chalkboard whiteboard blackboard graffiti tattoo print printed inscription inscribe engrave emboss
+    spell alphabet font typeface autograph signature barcode bar-code qr symbol emblem badge crest
+    insignia advertisement advert advertise ad ads sticker tag price chart graph diagram map globe flag
+    banknote note message document ticket receipt page quote quotation slogan motto language english
+    chinese japanese korean arabic russian cyrillic character initial initials monogram acronym
+    watermark stamp postage address website url www http hashtag plaque marquee leaflet flyer brochure
+    envelope postcard roman-numeral jersey-number racing-number playing-card hieroglyph rune calligraphy
+    arrow spelling headstone gravestone tombstone license licence signpost marking
 """
 COUNT = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
