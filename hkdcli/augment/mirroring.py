@@ -23,15 +23,16 @@ def _read(words: str) -> frozenset[str]:
 
 
 _BEFORE = _read(
-    """top bottom upper lower middle centre center far front back rear mid near facing faces face turned turning
-    turns looking looks look pointing points point heading heads leaning leans going goes moving moves walking
-    running driving bending bends tilted tilting from"""
+    """top bottom upper lower middle centre center far front back rear mid near facing faces face turned
+    turning turns looking looks look pointing points point heading heads leaning leans going goes moving moves
+    walking running driving bending bends tilted tilting from"""
 )
 _AFTER = _read(
-    """side sides hand hands corner corners half edge end part portion third quarter arm arms leg legs foot feet
-    eye eyes ear ears shoulder shoulders knee knees wrist elbow cheek thigh wing wings paw paws lane lanes
-    panel border margin wall window door page column wheel of"""
+    """side sides hand hands corner corners half edge end part portion third quarter arm arms leg legs foot
+    feet eye eyes ear ears shoulder shoulders knee knees wrist elbow cheek thigh wing wings paw paws lane
+    lanes panel border margin wall window door page column wheel of"""
 )
+_REMAINS = _read("nothing anything something little much what that all none some any lot one bit more")
 _TO = _read("to on at in from towards toward along near")
 _DETERMINERS = _read("the its his her their my your our")
 _ENDS = _read(". , ; : ! ? ( ) and or is are has have with of in on at") | {""}
@@ -62,6 +63,8 @@ def _is_side(text: str, match: re.Match[str]) -> bool:
     before = [word.lower() for word in _WORD.findall(text[: match.start()])[-3:]]
     after = [word.lower() for word in _WORD.findall(text[match.end() : match.end() + 40])[:2]]
     last, coming = (before or [""])[-1], (after or [""])[0]
+    if coming == "of" and last in _REMAINS:
+        return False
     if coming in _AFTER or last in _BEFORE:
         return coming in _AFTER or _ends(coming)
     if coming in ("and", "or", "to") and after[1:] and after[1] in _OTHER:

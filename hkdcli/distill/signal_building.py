@@ -17,12 +17,12 @@ from hkdcli.distill.signal_keys import compute_record_key
 from hkdcli.distill.signal_records import list_learned_rows, split_signal
 from hkdcli.distill.signal_store import SignalStore, StoredRecord
 from hkdcli.distill.sources import DatasetSource
-from hkdcli.distill.stopping import listen_for_stop
 from hkdcli.distill.teacher_signal import TeacherSignal
 from hkdcli.errors import BadRow, MachineLimitError, StoppedError
 from hkdcli.ranks import collect, find_largest, sign
 from hkdcli.reporter import Reporter, SilentReporter
 from hkdcli.runtime import is_out_of_memory
+from hkdcli.stopping import listen_for_stop
 
 Ask = Callable[[Batch, Sequence[Draw]], TeacherSignal]
 
