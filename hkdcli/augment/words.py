@@ -60,11 +60,12 @@ def compute_stems(word: str) -> tuple[str, ...]:
 def _strip_endings(word: str) -> Iterable[str]:
     for suffix in _SUFFIXES:
         stem = word.removesuffix(suffix)
-        if stem == word or len(stem) < _LEAST_STEM - 1:
+        if stem == word or len(stem) < 2:
             continue
         forms = [stem, stem + "e"]
         if stem[-1] == "i" and suffix[0] == "e":
             forms.append(stem[:-1] + "y")
         if stem[-1] == stem[-2]:
             forms.append(stem[:-1])
-        yield from (form for form in forms if len(form) >= _LEAST_STEM)
+        least = 2 if suffix == "s" else _LEAST_STEM
+        yield from (form for form in forms if len(form) >= least)
