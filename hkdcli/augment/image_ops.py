@@ -69,12 +69,12 @@ def hue(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
     return Change(sample.example, image, {"degrees": round(turn / 256 * 360, 2)})
 
 
-@operation("image", may_falsify=("text", "count", "place"))
+@operation("image", may_falsify=("text", "count", "place", "size"))
 def crop(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
     """Cuts off at most 5 % of both sides, and enlarges the rest to the old size.
 
-    Preserves colours, sides and relations. What lies at the edge may go, so a record that counts, speaks of
-    the edge or the middle, or of something to read, is left alone.
+    Preserves colours, sides and relations. What lies at the edge may go: a record that counts, speaks of the
+    edge or the middle, of something small, or of something to read, is left alone.
     """
     width, height = sample.image.size
     kept = 1 - rng.uniform(CROP_LIMIT / 3, CROP_LIMIT) * strength
@@ -105,7 +105,7 @@ def flip(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
 
 def _exchange_all(example: Example) -> Example | None:
     """The example as it is true of the mirrored picture; None where a text cannot be put right."""
-    names = ("caption", "caption_question", "claim", "context")
+    names = ("caption", "caption_question", "claim", "context", "question")
     texts = {name: exchange_sides(getattr(example, name)) for name in names}
     choices = [exchange_sides(choice.text) for choice in example.choices]
     known: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}

@@ -11,8 +11,9 @@ _SIDE = re.compile(
 )
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*|[.,;:!?()]")
 _TURNING = re.compile(
-    r"\b(?:(?:anti|counter)?-?clockwise|(?:north|south)?-?(?:east|west)(?:ern|wards?|bound|erly)?|port|starboard"
-    r"|mirror(?:ed|s|ing)?|backwards?|l/r|lh|rh)\b",
+    r"\b(?:(?:anti|counter)?-?clockwise|(?:north|south)?-?(?:east|west)(?:ern|wards?|bound)?|port|starboard"
+    r"|mirror(?:ed|s|ing)?|backwards?|l/r|lh|rh|lefty|righty|southpaw|inverted|reversed|compass"
+    r"|(?:driver|passenger|wrong)(?:['\u2019]?s)?[- ]side)\b",
     re.IGNORECASE,
 )
 """What a mirrored picture shows otherwise, or may, and what exchanging left and right does not put right."""

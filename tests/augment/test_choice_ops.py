@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tiny_records import make_choices, make_factuality, make_hallucination
 
 from hkdcli.augment.operations import Change, Refusal, Sample, apply_operation, get_operations
 from hkdcli.data.prompts import LETTERS
 from hkdcli.data.records import Example
 from hkdcli.data.rows import parse_row, render_row
 from hkdcli.scenes.records import build_record
-from tests.tiny_records import make_choices, make_factuality, make_hallucination
 
 IMAGE = Image.new("RGB", (4, 4))
 NAMES = ("order", "letters")

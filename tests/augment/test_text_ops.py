@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tiny_records import make_choices, make_factuality, make_hallucination
 
 from hkdcli.augment.operations import Change, Refusal, Sample, apply_operation, get_operations
 from hkdcli.augment.paraphrases import CAPTION_QUESTIONS, INSTRUCTIONS, QUESTIONS, find_paraphrases
@@ -19,7 +20,6 @@ from hkdcli.data.prompts import INSTRUCTION_FACTUALITY, INSTRUCTION_HALLUCINATIO
 from hkdcli.data.records import Example
 from hkdcli.data.rows import parse_row, render_row
 from hkdcli.scenes import records as scenes
-from tests.tiny_records import make_choices, make_factuality, make_hallucination
 
 IMAGE = Image.new("RGB", (4, 4))
 ALONE = "A dog sleeps on a sofa. Two cats play in a garden. Red apples lie on a table."

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_records import make_choices, make_factuality, make_hallucination
 
 from hkdcli.augment.topics import NOT_ENGLISH, TOPICS, find_topics
 from hkdcli.augment.words import compute_stems, fold_text, read_words
 from hkdcli.data.records import Choice
 from hkdcli.scenes.records import FACTUALITY_QUESTION as QUESTION
 from hkdcli.scenes.records import build_record
-from tests.tiny_records import make_choices, make_factuality, make_hallucination
 
 
 def topics_of(caption: str) -> dict[str, str]:
