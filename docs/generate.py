@@ -1,6 +1,8 @@
-"""Write docs/cli.md from the app, docs/recipes.md from the schema, README's file tree from the docstrings.
+"""Write docs/cli.md from the app, docs/recipes.md from the schema, and parts of pages from the docstrings.
 
-python docs/generate.py            write all three
+The parts are README's file tree and the table of operations in docs/augment.md.
+
+python docs/generate.py            write them all
 python docs/generate.py --check    exit 1 when either is stale
 """
 
@@ -15,6 +17,8 @@ from typing import Any
 
 from typer.main import get_command
 
+from hkdcli.augment.operations import get_operations
+from hkdcli.augment.policies import build_policy
 from hkdcli.cli import app
 from hkdcli.cli_options import EXAMPLES
 from hkdcli.recipe import Recipe, RunRecipe
@@ -24,6 +28,8 @@ from hkdcli.recipe_schema import iterate_fields
 DOCS = Path(__file__).parent
 README = DOCS.parent / "README.md"
 TREE_BEGIN, TREE_END = "<!-- files: written by docs/generate.py -->\n", "<!-- end of files -->"
+AUGMENT = DOCS / "augment.md"
+TABLE_BEGIN, TABLE_END = "<!-- operations: written by docs/generate.py -->\n", "<!-- end of operations -->"
 EXIT_CODES = {
     0: "done",
     1: "a bug of ours",
@@ -87,7 +93,12 @@ train: {max_steps: 300, learning_rate: 1e-3}
 
 def main() -> int:
     """Write the pages, or check them; returns the exit code."""
-    pages = {DOCS / "cli.md": render_cli(), DOCS / "recipes.md": render_recipes(), README: render_readme()}
+    pages = {
+        DOCS / "cli.md": render_cli(),
+        DOCS / "recipes.md": render_recipes(),
+        README: render_readme(),
+        AUGMENT: render_augment(),
+    }
     if "--check" in sys.argv[1:]:
         stale = [
             path for path, text in pages.items() if not path.is_file() or path.read_text("utf-8") != text
@@ -132,14 +143,30 @@ def _default(param: Any) -> str:
 
 def render_readme() -> str:
     """README.md with its file tree as the modules' own first lines say it."""
-    before, rest = README.read_text("utf-8").split(TREE_BEGIN)
-    _, after = rest.split(TREE_END)
     package = README.parent / "hkdcli"
     lines = ["```"]
     for folder in (package, *sorted(path.parent for path in package.glob("*/__init__.py"))):
         lines.append(f"{folder.relative_to(README.parent)}/")
         lines += [f"  {path.name:<18} {_first_line(path)}" for path in sorted(folder.glob("*.py"))]
-    return "".join([before, TREE_BEGIN, "\n".join([*lines, "```"]), "\n", TREE_END, after])
+    return _replace_part(README, TREE_BEGIN, TREE_END, [*lines, "```"])
+
+
+def render_augment() -> str:
+    """docs/augment.md with its table of operations, as their docstrings and the policies say it."""
+    policies = [build_policy(name).probabilities for name in ("light", "standard", "strong")]
+    lines = ["| operation | what it does | not where a record speaks of | light | standard | strong |"]
+    lines.append("|---|---|---|---|---|---|")
+    for name, operation in get_operations().items():
+        often = " | ".join(f"{probabilities[name]:g}" for probabilities in policies)
+        topics = ", ".join(operation.may_falsify) or "-"
+        lines.append(f"| {_code(name)} | {_cell(operation.summary)} | {topics} | {often} |")
+    return _replace_part(AUGMENT, TABLE_BEGIN, TABLE_END, lines)
+
+
+def _replace_part(page: Path, begin: str, end: str, lines: list[str]) -> str:
+    before, rest = page.read_text("utf-8").split(begin)
+    _, after = rest.split(end)
+    return "".join([before, begin, "\n".join(lines), "\n", end, after])
 
 
 def _first_line(path: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from hkdcli import __version__, engine
+from hkdcli.cli_augment import augment
 from hkdcli.cli_infer import infer
 from hkdcli.cli_options import Json, Nproc, Overwrite, Resume, end, render_examples
 from hkdcli.cli_results import evaluate, export, merge_shards
@@ -66,9 +67,9 @@ def _distill(
         return
     if nproc is not None and nproc > 1:
         from hkdcli.recipe_file import read_recipe
-        from hkdcli.recipe_schema import KINDS
+        from hkdcli.recipe_schema import STAGES
 
-        read_recipe(recipe, KINDS[name], overrides)  # what is wrong is told before anything is started
+        read_recipe(recipe, STAGES[name], overrides)  # what is wrong is told before anything is started
         given = [str(recipe), *overrides, *(["--out", str(out)] if out else [])]
         given += [flag for flag, wanted in flags.items() if wanted]
         raise typer.Exit(launch([sys.executable, "-m", "hkdcli", name, *given], nproc))
@@ -144,6 +145,7 @@ def distill_refine(
     end(console, engine.store_signals(recipe, overrides or [], out=out, shard=share, reporter=console))
 
 
+app.command(rich_help_panel="Distil", epilog=render_examples("augment"))(augment)
 app.command(rich_help_panel="Distil", epilog=render_examples("infer"))(infer)
 app.command(rich_help_panel="Distil", epilog=render_examples("evaluate"))(evaluate)
 app.command(rich_help_panel="Use", epilog=render_examples("export"))(export)
@@ -153,8 +155,8 @@ app.command(rich_help_panel="Use", epilog=render_examples("merge-shards"))(merge
 @app.command(rich_help_panel="Prepare", epilog=render_examples("schema"))
 def schema(
     command: Annotated[
-        Literal["distill-online", "distill-refine"],
-        typer.Argument(metavar="[COMMAND]", help="distill-online or distill-refine."),
+        Literal["distill-online", "distill-refine", "augment"],
+        typer.Argument(metavar="[COMMAND]", help="distill-online, distill-refine or augment."),
     ] = "distill-online",
 ) -> None:
     """Print the JSON Schema of a recipe, so that editors complete and check it."""

@@ -26,6 +26,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "hkd distill-refine recipes/quickstart-refine.yaml --only-signals --shard 1/4",
         "hkd distill-refine recipes/quickstart-refine.yaml --resume",
     ),
+    "augment": (
+        "hkd augment records.json --images photos --out augmented --copies 3 --seed 1",
+        "hkd augment records.json --images photos --facts facts.jsonl --balance --out augmented",
+        "hkd augment scenes:train --limit 200 --policy strong --preview sheet.png",
+        "hkd augment recipes/augment/scenes.yaml copies=2 --out augmented-scenes",
+    ),
     "infer": (
         "hkd infer runs/quickstart scenes:test --shift --out predictions.jsonl",
         "hkd infer scenes:small records.json --images photos --limit 100 --out predictions.jsonl",

@@ -1,7 +1,7 @@
 """The table of contents: one short function per command, each step a call into the layer that knows how.
 
-What predicts has a file of its own: `predicting` (a file, a stream, several processes, shards, calibration)
-and `picture` (one picture).
+What predicts has files of its own: `predicting` (a file, a stream, several processes, shards, calibration)
+and `picture` (one picture); and so has what makes variants of records: `augmenting`.
 
 Heavy packages are imported inside the functions, so that `hkd --help`, a bad recipe and `hkd evaluate`
 never wait for torch. The `Recipe` stops here: everything below takes plain values.
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from hkdcli.augmenting import augment, augment_recipe
 from hkdcli.errors import UsageError
 from hkdcli.opening import DataOptions, open_data
 from hkdcli.outcome import Outcome, Table
@@ -24,6 +25,8 @@ from hkdcli.stages import describe_run, open_shared_stage, open_stage, plan
 from hkdcli.tables import tabulate, tabulate_metrics
 
 __all__ = [
+    "augment",
+    "augment_recipe",
     "calibrate",
     "distill_online",
     "distill_refine",
@@ -180,9 +183,9 @@ def plan_distillation(
     Returns:
         The resolved recipe, the size of each split, the levels, and the device.
     """
-    from hkdcli.recipe_schema import KINDS
+    from hkdcli.recipe_schema import STAGES
 
-    return plan(recipe_path, KINDS[command], overrides, out=out, reporter=reporter)
+    return plan(recipe_path, STAGES[command], overrides, out=out, reporter=reporter)
 
 
 def export(
@@ -258,7 +261,7 @@ def schema(command: str) -> Outcome:
     """Build the JSON Schema of a recipe.
 
     Args:
-        command: distill-online or distill-refine.
+        command: distill-online, distill-refine or augment.
 
     Returns:
         The schema as the document.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from hkdcli.errors import UsageError
 from hkdcli.reporter import Reporter
@@ -102,7 +102,7 @@ def open_splits(data: Data, reporter: Reporter) -> dict[str, Dataset]:
     from hkdcli.data.datasets import check_dataset, skip_bad_images
 
     sources = {"train": data.train, "dev": data.dev, "test": data.test}
-    splits = {name: _open_split(source, data) for name, source in sources.items() if source is not None}
+    splits = {name: open_source(source, data) for name, source in sources.items() if source is not None}
     for name, split in splits.items():
         if data.on_bad == "skip":
             splits[name] = skip_bad_images(split, max_bad=data.max_bad)
@@ -113,7 +113,29 @@ def open_splits(data: Data, reporter: Reporter) -> dict[str, Dataset]:
     return splits
 
 
-def _open_split(source: DataSource, data: Data) -> Dataset:
+class Care(Protocol):
+    """What a recipe says of bad rows: see `load_dataset`."""
+
+    @property
+    def on_bad(self) -> Literal["error", "skip"]: ...  # noqa: D102
+
+    @property
+    def max_bad(self) -> float: ...  # noqa: D102
+
+    @property
+    def strict(self) -> bool: ...  # noqa: D102
+
+
+def open_source(source: DataSource, care: Care) -> Dataset:
+    """Open what a recipe names as the source of records; none of its images is opened yet.
+
+    Args:
+        source: Scenes, or a file.
+        care: What to do about bad rows.
+
+    Returns:
+        The records and the source of their images.
+    """
     if source.scenes is not None:
         from hkdcli.scenes.source import load_scenes
 
@@ -126,10 +148,10 @@ def _open_split(source: DataSource, data: Data) -> Dataset:
         source.file or "",
         images=None if source.images is None else Path(source.images),
         policy=ImagePolicy(allow_outside_root=source.allow_outside_root),
-        on_bad=data.on_bad,
-        max_bad=data.max_bad,
+        on_bad=care.on_bad,
+        max_bad=care.max_bad,
         encoding=source.encoding,
-        strict=data.strict,
+        strict=care.strict,
         facts=None if source.facts is None else Path(source.facts),
     )
 

@@ -22,11 +22,11 @@ from pydantic_core import ErrorDetails
 
 from hkdcli.errors import Problem, RecipeError, UsageError
 from hkdcli.masking import mask_secrets
-from hkdcli.recipe import RunRecipe
+from hkdcli.recipe_blocks import RecipePart
 from hkdcli.recipe_schema import KINDS, Step, get_properties, iterate_fields, render_key
 from hkdcli.safe_yaml import MAX_BYTES, MAX_DEPTH, Value, is_plain_text, parse_yaml
 
-R = TypeVar("R", bound=RunRecipe)
+R = TypeVar("R", bound=RecipePart)
 _STEP = re.compile(r"\[\d+\]|[^.\[\]]+")
 _KEY = re.compile(r"[^.\[\]]+(?:\.[^.\[\]]+|\[\d+\])*")
 
@@ -36,7 +36,7 @@ def read_recipe(path: Path, kind: type[R], overrides: Sequence[str] = ()) -> R:
 
     Args:
         path: The YAML file.
-        kind: `Recipe` of stage one or `RefineRecipe` of stage two.
+        kind: What it is a recipe of, as in `KINDS`.
         overrides: `key=value` texts: dotted keys, list places as `[1]`, `.1` or the level's name; the
             value is YAML.
 
@@ -52,7 +52,7 @@ def build_recipe(text: str, kind: type[R], overrides: Sequence[str] = (), *, sou
 
     Args:
         text: The YAML.
-        kind: `Recipe` of stage one or `RefineRecipe` of stage two.
+        kind: What it is a recipe of, as in `KINDS`.
         overrides: `key=value` texts.
         source: What to call the text in messages.
 
@@ -74,7 +74,7 @@ def build_recipe(text: str, kind: type[R], overrides: Sequence[str] = (), *, sou
     return kind.model_validate(tree)
 
 
-def render_recipe(recipe: RunRecipe) -> str:
+def render_recipe(recipe: RecipePart) -> str:
     """Render the whole recipe as YAML, each field once with its description.
 
     Args:
@@ -155,7 +155,7 @@ def _find_place(items: list[Value], step: str) -> int:
 # Problems
 
 
-def _find_problems(tree: dict[str, Value], kind: type[RunRecipe]) -> list[Problem]:
+def _find_problems(tree: dict[str, Value], kind: type[RecipePart]) -> list[Problem]:
     try:
         kind.model_validate(tree)
     except ValidationError as error:
@@ -184,7 +184,7 @@ _EXPECTED = {
 }
 
 
-def _describe(details: ErrorDetails, kind: type[RunRecipe]) -> Problem:
+def _describe(details: ErrorDetails, kind: type[RecipePart]) -> Problem:
     steps = [step for step in details["loc"] if not str(step).startswith("<")]
     wrong, context = details["type"], details.get("ctx", {})
     if wrong == "extra_forbidden":
@@ -206,7 +206,7 @@ def _list_literals(expected: str) -> str:
     return ", ".join(re.findall(r"'([^']*)'", expected))
 
 
-def _suggest_key(steps: Sequence[Step], kind: type[RunRecipe]) -> str:
+def _suggest_key(steps: Sequence[Step], kind: type[RecipePart]) -> str:
     """Find the key that was meant: of the other stage, a sibling, or one that belongs elsewhere."""
     wrong, schema = str(steps[-1]), kind.model_json_schema()
     if owners := [name for name, other in KINDS.items() if len(steps) == 1 and wrong in other.model_fields]:

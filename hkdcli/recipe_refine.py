@@ -108,6 +108,11 @@ class RefineRecipe(RunRecipe):
     def _check_parts(cls, refine: Refine, info: ValidationInfo) -> Refine:
         if (refine.response, refine.feature, refine.relation) == (None, None, None):
             raise build_problem("response, feature and relation are all null: nothing would be refined")
+        if refine.signals == "stored" and info.data.get("augment") is not None:
+            raise build_problem(
+                "signals are stored of records as they are, not of new variants (augment); use live, "
+                "or make a dataset of variants first with hkd augment"
+            )
         if len(info.data.get("pyramid", "??")) == 1 and not refine.snapshot:
             raise build_problem("there is no level above the student; name one, or give snapshot: true")
         return refine

@@ -6,19 +6,22 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hkdcli.recipe import Recipe, RunRecipe
+from hkdcli.recipe_augment import AugmentRecipe
+from hkdcli.recipe_blocks import RecipePart
 from hkdcli.recipe_refine import RefineRecipe
 
+STAGES: dict[str, type[RunRecipe]] = {"distill-online": Recipe, "distill-refine": RefineRecipe}
 # Commands that take a recipe, and what it is to each.
-KINDS: dict[str, type[RunRecipe]] = {"distill-online": Recipe, "distill-refine": RefineRecipe}
+KINDS: dict[str, type[RecipePart]] = {**STAGES, "augment": AugmentRecipe}
 
 Step = str | int
 
 
-def build_schema(kind: type[RunRecipe]) -> dict[str, Any]:
+def build_schema(kind: type[RecipePart]) -> dict[str, Any]:
     """Build the JSON Schema of a recipe, for editors that complete and check YAML.
 
     Args:
-        kind: `Recipe` of stage one or `RefineRecipe` of stage two.
+        kind: What it is a recipe of, as in `KINDS`.
 
     Returns:
         The schema, draft 2020-12.
@@ -26,11 +29,11 @@ def build_schema(kind: type[RunRecipe]) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **kind.model_json_schema()}
 
 
-def iterate_fields(kind: type[RunRecipe]) -> Iterator[tuple[str, dict[str, Any]]]:
+def iterate_fields(kind: type[RecipePart]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Go through every field of a recipe, in the order of the schema.
 
     Args:
-        kind: `Recipe` of stage one or `RefineRecipe` of stage two.
+        kind: What it is a recipe of, as in `KINDS`.
 
     Yields:
         tuple[str, dict[str, Any]]: The dotted key (`train.max_steps`, `pyramid[].name`) and the field's

@@ -113,10 +113,11 @@ def plan(
     recipe = read_recipe(recipe_path, kind, overrides)
     splits = open_splits(recipe.data, reporter)
     from hkdcli.distill.levels import Stage
-    from hkdcli.distill.preflight import check_pyramid
+    from hkdcli.distill.preflight import check_augment, check_pyramid
     from hkdcli.runs import RunFolder
     from hkdcli.runtime import choose_runtime
 
+    check_augment(recipe)
     found, run = open_pyramid(recipe), RunFolder(out or Path("runs") / recipe.name, resumed=False)
     levels = check_pyramid(found)
     chosen = choose_runtime(recipe.runtime.device, recipe.runtime.dtype)
@@ -166,11 +167,12 @@ def build_facts(recipe: RunRecipe, splits: Mapping[str, Dataset]) -> Facts:
 
 def _build_stage(recipe: R, splits: dict[str, Dataset], run: RunFolder, reporter: Reporter) -> Stage[R]:
     from hkdcli.distill.levels import Stage
-    from hkdcli.distill.preflight import check_pyramid
+    from hkdcli.distill.preflight import check_augment, check_pyramid
     from hkdcli.runtime import choose_runtime
 
     runtime = choose_runtime(recipe.runtime.device, recipe.runtime.dtype)
     reporter.note(runtime.describe())
+    check_augment(recipe)
     check_pyramid(recipe)  # of all levels, before the first of them takes its hours
     return Stage(recipe, splits, run, runtime, reporter)
 

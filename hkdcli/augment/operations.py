@@ -82,7 +82,7 @@ class Operation:
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
 
 
-_REGISTRY: dict[str, Operation] = {}
+REGISTRY: dict[str, Operation] = {}
 
 
 def operation(
@@ -102,13 +102,13 @@ def operation(
 
     def register(function: Function) -> Function:
         name = function.__name__
-        if name in _REGISTRY:
+        if name in REGISTRY:
             raise UsageError(f"there is an operation called {name} already", hint="Call yours otherwise.")
         if not inspect.getdoc(function):
             raise UsageError(
                 f"operation {name} has no docstring", hint="It says what the operation preserves."
             )
-        _REGISTRY[name] = Operation(name, kind, tuple(may_falsify), group, function)
+        REGISTRY[name] = Operation(name, kind, tuple(may_falsify), group, function)
         return function
 
     return register
@@ -116,9 +116,15 @@ def operation(
 
 def get_operations() -> Mapping[str, Operation]:
     """All operations by name, our own first, by kind and then as they stand in their files."""
-    from hkdcli.augment import choice_ops, image_ops, negatives, text_ops  # noqa: F401  they register themselves
+    from hkdcli.augment import (  # noqa: F401  they register themselves
+        choice_ops,
+        degrade_ops,
+        image_ops,
+        negatives,
+        text_ops,
+    )
 
-    return {each.name: each for kind in KINDS for each in _REGISTRY.values() if each.kind == kind}
+    return {each.name: each for kind in KINDS for each in REGISTRY.values() if each.kind == kind}
 
 
 def apply_operation(chosen: Operation, sample: Sample, rng: Random, strength: float) -> Change | Refusal:

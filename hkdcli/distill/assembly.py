@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 
+from hkdcli.augment.online import Showing, VariantShowing, show_as_it_is
+from hkdcli.augment.policies import build_policy
 from hkdcli.data.collate import Collator
-from hkdcli.data.prompts import identity_presentation
 from hkdcli.distill.answering import answer_all, score_answers
 from hkdcli.distill.levels import Stage
 from hkdcli.distill.log import TrainLog
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
 
 
 def build_source(stage: Stage[RunRecipe], reader: Reader) -> DatasetSource:
-    """The records that are learned from, as a model's own processor reads them."""
-    return DatasetSource(
-        stage.data["train"],
-        Collator(reader.processor),
-        lambda example, _: identity_presentation(example),
-        stage.recipe.data.on_bad,
-    )
+    """The records that are learned from, as a model's own processor reads them, in variants if so wanted."""
+    data, wanted = stage.data["train"], stage.recipe.augment
+    show: Showing = show_as_it_is
+    if wanted is not None:
+        policy = build_policy(wanted.policy, wanted.probabilities, evidence=wanted.evidence)
+        show = VariantShowing(policy, stage.recipe.seed, data.facts)
+    return DatasetSource(data, Collator(reader.processor), stage.recipe.data.on_bad, show)
 
 
 def build_settings(stage: Stage[RunRecipe], place: int, **teaching: Any) -> TrainSettings:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hkdcli.augment.policies import build_policy
 from hkdcli.distill.pyramid import Level as PlannedLevel
 from hkdcli.distill.pyramid import plan_lessons
 from hkdcli.distill.reading import check_reading, check_upper_models
@@ -42,6 +43,12 @@ def check_pyramid(recipe: RunRecipe) -> list[dict[str, str]]:
     elif isinstance(recipe, Recipe):
         taught_by = _check_lessons(recipe, readers)
     return [_describe(level, taught_by.get(place, ())) for place, level in enumerate(recipe.pyramid)]
+
+
+def check_augment(recipe: RunRecipe) -> None:
+    """Refuse a probability of an operation that there is not, with a UsageError."""
+    if (wanted := recipe.augment) is not None:
+        build_policy(wanted.policy, wanted.probabilities)
 
 
 def _check_lessons(recipe: Recipe, readers: Sequence[Processor | None]) -> dict[int, list[str]]:

@@ -15,7 +15,7 @@ import torch
 from hkdcli.data.chat import get_tokenizer, read_chat_frame
 from hkdcli.data.collate import Collator
 from hkdcli.data.datasets import Dataset
-from hkdcli.data.prompts import compute_prompt_hash, identity_presentation
+from hkdcli.data.prompts import compute_prompt_hash
 from hkdcli.distill.order import Draw
 from hkdcli.distill.sources import DatasetSource
 from hkdcli.errors import ModelError
@@ -132,9 +132,7 @@ def check_runs(loaded: LoadedModel, data: Dataset) -> None:
         ModelError: for example the processor writes another number of image tokens than the model makes, or
             the logits are not finite.
     """
-    source = DatasetSource(
-        data, Collator(loaded.processor), lambda example, _: identity_presentation(example), on_bad="skip"
-    )
+    source = DatasetSource(data, Collator(loaded.processor), on_bad="skip")
     batch = source.load([Draw(0, 0)])
     device = next(loaded.model.parameters()).device
     try:

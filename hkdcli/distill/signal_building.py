@@ -10,18 +10,19 @@ from numpy.typing import NDArray
 
 from hkdcli.data.batches import Batch
 from hkdcli.data.images import ImageError
+from hkdcli.data.prompts import identity_presentation
 from hkdcli.data.refusals import render_first_ids
 from hkdcli.distill.order import Draw
 from hkdcli.distill.signal_keys import compute_record_key
 from hkdcli.distill.signal_records import list_learned_rows, split_signal
 from hkdcli.distill.signal_store import SignalStore, StoredRecord
 from hkdcli.distill.sources import DatasetSource
-from hkdcli.distill.stopping import listen_for_stop
 from hkdcli.distill.teacher_signal import TeacherSignal
 from hkdcli.errors import BadRow, MachineLimitError, StoppedError
 from hkdcli.ranks import collect, find_largest, sign
 from hkdcli.reporter import Reporter, SilentReporter
 from hkdcli.runtime import is_out_of_memory
+from hkdcli.stopping import listen_for_stop
 
 Ask = Callable[[Batch, Sequence[Draw]], TeacherSignal]
 
@@ -49,7 +50,7 @@ def build_signals(
         store: where to.
         ask: what the upper model says about a batch on the CPU, on any device; not called where nothing is
             missing.
-        source: batches as the upper model reads them; examples are shown as in their first epoch.
+        source: batches as the upper model reads them; examples are shown as they are.
         batch_size: examples in a chunk.
         shard: (index, count): of the chunks, in turn, those of this index alone.
         reporter: told how it goes.
@@ -181,4 +182,4 @@ class _Build:
 
     def _build_key(self, draw: Draw, pixel_hash: str) -> str:
         example = self.source.dataset.examples[draw.index]
-        return compute_record_key(example, self.source.present(example, draw), pixel_hash)
+        return compute_record_key(example, identity_presentation(example), pixel_hash)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from PIL import Image
 
+from hkdcli.augment.online import Showing, show_as_it_is
 from hkdcli.data.batches import Batch
 from hkdcli.data.collate import Collator
 from hkdcli.data.datasets import Dataset
 from hkdcli.data.examples import Example
 from hkdcli.data.images import ImageError, LoadedImage, compute_pixel_hash
-from hkdcli.data.prompts import Presentation
 from hkdcli.distill.order import Draw
 from hkdcli.errors import BadRow, DataError
 
@@ -41,15 +41,15 @@ class DatasetSource:
     Attributes:
         dataset: its examples all have a gold answer.
         collator: of the model that reads.
-        present: in which order, and under which letters, to show the choices of an example.
         on_bad: an image that cannot be read, though it could when the run began, is an error, or a grey
             picture stands in for it and its row is not learned from.
+        show: how a record is shown, which may be another way in every epoch.
     """
 
     dataset: Dataset
     collator: Collator
-    present: Callable[[Example, Draw], Presentation]
     on_bad: Literal["error", "skip"] = "error"
+    show: Showing = show_as_it_is
 
     @property
     def size(self) -> int:
@@ -73,11 +73,19 @@ class DatasetSource:
         opened = [self._open(example) for example in examples]
         sizes = [each.image.size for each in opened if isinstance(each, LoadedImage)]
         stand_in = _paint_grey(sizes[0] if sizes else _GREY_SIZE)
-        images = [each if isinstance(each, LoadedImage) else stand_in for each in opened]
-        shown = [self.present(example, draw) for example, draw in zip(examples, draws, strict=True)]
-        lost = tuple(each for each in opened if isinstance(each, BadRow))
-        learned = [isinstance(each, LoadedImage) for each in opened]
-        return replace(self.collator(examples, images, shown, learned=learned), lost=lost)
+        shown = [
+            show_as_it_is(example, stand_in, draw.epoch)
+            if isinstance(each, BadRow)
+            else self.show(example, each, draw.epoch)
+            for example, each, draw in zip(examples, opened, draws, strict=True)
+        ]
+        batch = self.collator(
+            [each.example for each in shown],
+            [each.image for each in shown],
+            [each.presentation for each in shown],
+            learned=[isinstance(each, LoadedImage) for each in opened],
+        )
+        return replace(batch, lost=tuple(each for each in opened if isinstance(each, BadRow)))
 
     def _open(self, example: Example) -> LoadedImage | BadRow:
         """The image, or why there is none."""

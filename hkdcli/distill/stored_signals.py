@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hkdcli.data.batches import Batch
+from hkdcli.data.prompts import identity_presentation
 from hkdcli.distill.order import Draw
 from hkdcli.distill.signal_keys import combine_record_key, compute_content_hash
 from hkdcli.distill.signal_records import SignalRecord, cut_to_nothing, join_signals, list_learned_rows
@@ -19,7 +20,7 @@ class StoredSignals:
 
     Args:
         stores: one per upper model.
-        source: where the student's batches come from; it says what a draw shows.
+        source: where the student's batches come from; it shows examples as they are.
     """
 
     def __init__(self, stores: Sequence[SignalStore], source: DatasetSource) -> None:
@@ -46,7 +47,7 @@ class StoredSignals:
         example = self.source.dataset.examples[draw.index]
         if draw.index not in self._contents:
             self._contents[draw.index] = compute_content_hash(example)
-        return combine_record_key(self._contents[draw.index], self.source.present(example, draw), pixel_hash)
+        return combine_record_key(self._contents[draw.index], identity_presentation(example), pixel_hash)
 
 
 def _read_all(store: SignalStore, keys: Sequence[str], ids: Sequence[str]) -> list[SignalRecord]:

@@ -26,11 +26,11 @@ from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.signals import Signals
 from hkdcli.distill.sources import BatchSource
 from hkdcli.distill.stepper import Objective, Said, Stepper
-from hkdcli.distill.stopping import StopRequest, listen_for_stop
 from hkdcli.distill.watch import Watch
 from hkdcli.errors import StoppedError
 from hkdcli.ranks import find_largest, find_place, share
 from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.stopping import StopRequest, listen_for_stop
 
 __all__ = ["Evaluate", "Objective", "TrainResult", "TrainSettings", "train"]
 

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 
+from hkdcli.ahead import Ahead
 from hkdcli.data.examples import Example
 from hkdcli.data.images import ImageSource
 from hkdcli.errors import BadRow
 from hkdcli.inference.asking import Judge
 from hkdcli.inference.batching import LARGEST_SIZE, BatchSize, order_windows, split
-from hkdcli.inference.judging import Answered, judge_batch
-from hkdcli.inference.workers import BatchLoader
+from hkdcli.inference.judging import Answered, Loaded, judge_batch, load_batch
 from hkdcli.reporter import Reporter
 from hkdcli.runtime import MemoryGauge
 
 WHOLE_PASSES = "this model cannot go on from a cached prefix: each answer is a whole pass"
 
 Said = tuple[Example, Answered | BadRow]
+
+
+def build_loader(
+    judge: Judge, images: ImageSource, workers: int, reporter: Reporter
+) -> Ahead[Sequence[Example], Loaded]:
+    """What loads batches of records, so many workers ahead while the model is busy with the one before."""
+    return Ahead(
+        partial(load_batch, judge, images), workers, reporter, begin=_use_one_thread, task="loads images"
+    )
+
+
+def _use_one_thread() -> None:
+    """Threads do not survive a fork."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def ask_all(
@@ -46,7 +63,7 @@ def ask_all(
     Yields:
         list[Said]: The records of a batch that were not done, and what was said of each.
     """
-    loader = BatchLoader(judge, images, workers, reporter)
+    loader = build_loader(judge, images, workers, reporter)
     size = BatchSize(batch_size, largest=LARGEST_SIZE[judge.scorer.device.type])
     memory, told = MemoryGauge(judge.scorer.device), False
     for window in order_windows(examples):
@@ -55,7 +72,7 @@ def ask_all(
             at_once = size.size
             batches = [b for b in split(left, at_once) if any(example.id not in done for example in b)]
             left = []
-            for number, loaded in enumerate(loader.load(batches)):
+            for number, loaded in enumerate(loader.run(batches)):
                 said = judge_batch(judge, loaded, size)
                 # Weights, and what others use, do not double with the records.
                 size.take_note(len(loaded.examples), 2 * memory.read_share() - memory.held)

@@ -85,7 +85,6 @@ class Case:
         source = DatasetSource(
             Dataset("sizes", EXAMPLES, ManySizes()),
             collator,
-            lambda example, _: identity_presentation(example),
         )
         train(
             AnswerModel(loaded.model),

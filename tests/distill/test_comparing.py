@@ -10,7 +10,6 @@ from tiny_records import DrawnImages, make_hallucination
 
 from hkdcli.data.collate import Collator
 from hkdcli.data.datasets import Dataset
-from hkdcli.data.prompts import identity_presentation
 from hkdcli.distill.reading import check_reading, check_runs
 from hkdcli.distill.signals import LiveTeachers
 from hkdcli.distill.sources import DatasetSource
@@ -74,10 +73,7 @@ def test_a_teacher_with_sharper_eyes_is_compared_by_token_on_batches_of_its_own(
     teacher = load_model(save_tiny_llava(tmp_path / "teacher", image_size=48))
     assert not check_reading(teacher, student, choice_only=False)
     data = Dataset("tiny", (make_hallucination("a"), make_hallucination("b")), DrawnImages())
-    sources = [
-        DatasetSource(data, Collator(model.processor), lambda example, _: identity_presentation(example))
-        for model in (student, teacher)
-    ]
+    sources = [DatasetSource(data, Collator(model.processor)) for model in (student, teacher)]
     from hkdcli.distill.order import Draw
 
     draws = [Draw(0, 0), Draw(0, 1)]

@@ -16,7 +16,7 @@ class GoneImages:
 
 
 def test_a_lost_image_ends_the_run_with_a_way_out():
-    source = DatasetSource(Dataset("tiny", (make_hallucination("h"),), GoneImages()), None, None)
+    source = DatasetSource(Dataset("tiny", (make_hallucination("h"),), GoneImages()), None)
     with pytest.raises(DataError, match="cannot be read any more") as error:
         source.load([Draw(0, 0)])
     assert "--resume" in error.value.hint and error.value.rows[0].id == "h"

@@ -14,7 +14,6 @@ from tiny_records import DrawnImages, make_factuality, make_hallucination
 
 from hkdcli.data.collate import Collator
 from hkdcli.data.datasets import Dataset
-from hkdcli.data.prompts import identity_presentation
 from hkdcli.distill.objective import OnlineObjective
 from hkdcli.distill.signals import LiveTeachers
 from hkdcli.distill.sources import DatasetSource
@@ -34,9 +33,7 @@ def make_dataset():
 
 
 def make_source(loaded):
-    return DatasetSource(
-        make_dataset(), Collator(loaded.processor), lambda example, _: identity_presentation(example)
-    )
+    return DatasetSource(make_dataset(), Collator(loaded.processor))
 
 
 def make_settings(**changes):

@@ -14,7 +14,6 @@ from tiny_records import DrawnImages, make_choices, make_factuality, make_halluc
 
 from hkdcli.data.batches import Batch, pad_rows
 from hkdcli.data.datasets import Dataset
-from hkdcli.data.prompts import identity_presentation
 from hkdcli.distill.order import Draw
 from hkdcli.distill.record_file import RecordFile
 from hkdcli.distill.signal_building import build_signals
@@ -62,7 +61,7 @@ def collate(examples, images, presentations, *, learned=None):
 
 def make_source(size=22, **fields):
     dataset = Dataset("toy", fields.pop("examples", None) or make_examples(size), DrawnImages())
-    return DatasetSource(dataset, collate, lambda example, _: identity_presentation(example), **fields)
+    return DatasetSource(dataset, collate, **fields)
 
 
 def ask(batch, draws=(), *, top_k=5, vocabulary=9, states=True):

@@ -21,7 +21,6 @@ from toy import ToySource, ToyStudent, make_objective, make_settings, make_teach
 
 from hkdcli.data.collate import Collator
 from hkdcli.data.images import BadRow, ImageError
-from hkdcli.data.prompts import identity_presentation
 from hkdcli.distill.objective import MutualObjective, OnlineObjective
 from hkdcli.distill.signals import LiveTeachers
 from hkdcli.distill.sources import DatasetSource
@@ -95,9 +94,7 @@ def build_source(processor, images=None):
     dataset = make_dataset()
     if images is not None:
         dataset = type(dataset)("tiny", dataset.examples, images)
-    return DatasetSource(
-        dataset, Collator(processor), lambda example, _: identity_presentation(example), on_bad="skip"
-    )
+    return DatasetSource(dataset, Collator(processor), on_bad="skip")
 
 
 class FailingOnOne:

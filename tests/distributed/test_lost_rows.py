@@ -80,13 +80,13 @@ def test_r16_the_stand_in_has_the_size_of_its_neighbours(student: LoadedModel) -
         seen.extend(each.image.size for each in images)
         return collate(examples, images, *more, **options)  # type: ignore[arg-type]
 
-    DatasetSource(source.dataset, watch, source.present, "skip").load(ALL)  # type: ignore[arg-type]
+    DatasetSource(source.dataset, watch, "skip").load(ALL)  # type: ignore[arg-type]
     assert seen[1] == seen[0] != (336, 336)
 
 
 def test_r16_where_bad_records_are_errors_so_is_an_image_lost_on_the_way(student: LoadedModel) -> None:
     source = build_source(student.processor, Without("h1.png"))
-    strict = DatasetSource(source.dataset, source.collator, source.present)
+    strict = DatasetSource(source.dataset, source.collator)
     with pytest.raises(DataError, match="h1") as caught:
         strict.load(ALL)
     assert [row.id for row in caught.value.rows] == ["h1"]

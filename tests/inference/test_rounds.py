@@ -20,8 +20,8 @@ from hkdcli.data.datasets import Dataset
 from hkdcli.errors import MachineLimitError
 from hkdcli.inference.asking import Asking, Judge, Rule, build_rules
 from hkdcli.inference.predict import predict
+from hkdcli.inference.rounds import build_loader
 from hkdcli.inference.scoring import Scorer
-from hkdcli.inference.workers import BatchLoader
 from hkdcli.models import families
 from hkdcli.models.loading import load_model
 from hkdcli.reporter import SilentReporter
@@ -96,8 +96,8 @@ def test_r12_a_worker_that_dies_while_it_hands_a_batch_over_stalls_nothing(
     """The pipe is full: both workers wait in the middle of a batch, and one of them is killed there."""
     dataset, listener = make_dataset(40), Listener()
     plain = answer(dataset, scorer, tmp_path / "a", batch_size=8)
-    loader = BatchLoader(Judge(scorer), dataset.images, 2, listener)
-    loaded = loader.load([dataset.examples[start : start + 8] for start in range(0, 40, 8)])
+    loader = build_loader(Judge(scorer), dataset.images, 2, listener)
+    loaded = loader.run([dataset.examples[start : start + 8] for start in range(0, 40, 8)])
     ids = [example.id for example in next(loaded).examples]
     wait_until(lambda: all(is_writing(child) for child in multiprocessing.active_children()))
     os.kill(multiprocessing.active_children()[0].pid, number)

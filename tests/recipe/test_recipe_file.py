@@ -216,7 +216,8 @@ def test_any_text_survives_the_way_to_yaml_and_back(text: str) -> None:
 
 def test_the_resolved_recipe_explains_every_field() -> None:
     lora = "pyramid.small.tuning={lora: {}}"
-    for recipe in (build(lora, "distill.lambda.start=1"), build_refine(lora)):
+    changes = (lora, "augment={}")
+    for recipe in (build(*changes, "distill.lambda.start=1"), build_refine(*changes, "refine.signals=live")):
         shown = render_recipe(recipe)
         for key, field in iterate_fields(type(recipe)):
             assert f"# {field['description']}" in shown, key

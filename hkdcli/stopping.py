@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks the training to stop after its step, a second Ctrl-C stops at once."""
+"""Ctrl-C and SIGTERM: the first asks the work to stop after its step, a second Ctrl-C stops at once."""
 
 from __future__ import annotations
 
