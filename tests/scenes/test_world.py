@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 
 import numpy as np
 import pytest
@@ -15,9 +14,10 @@ from hkdcli.data.examples import NO_HALLUCINATION, read_examples
 from hkdcli.errors import UsageError
 from hkdcli.scenes import phrases
 from hkdcli.scenes.lessons import build_lesson
+from hkdcli.scenes.oracle import judge_claim
 from hkdcli.scenes.records import VERDICTS, SceneRecord, build_record
 from hkdcli.scenes.source import load_scenes, write_scenes
-from hkdcli.scenes.world import COLUMNS, ROWS, SPLITS, Scene, build_scene, compute_split, render_scene
+from hkdcli.scenes.world import SPLITS, Scene, build_scene, compute_split, render_scene
 
 RECORDS = 250
 
@@ -44,28 +44,6 @@ def test_every_choice_is_a_phrase_of_the_caption():
         asked = [choice.text for choice in record.example.choices if choice.text != NO_HALLUCINATION]
         assert sorted(said) == sorted(asked)
         assert 3 <= len(record.example.choices) <= 5
-
-
-def judge_claim(claim: str, context: str, scene: Scene) -> str:
-    """An independent reading of a claim: what the picture shows, then what the context tells."""
-    told = re.search(r"It hides a (\w+)", context)
-    assert told is not None
-    outcomes = []
-    for half in claim.removesuffix(".").split(" and "):
-        row, column, value = re.fullmatch(r"(\w+) (\w+) is (?:a )?(\w+)", half).groups()  # type: ignore[union-attr]
-        cell = (ROWS.index(row), COLUMNS.index(column))
-        kinds = (phrases.SHAPES, tuple(phrases.COLOURS), phrases.SIZES)
-        kind = next(values for values in kinds if value in values)
-        if cell == scene.covered:
-            outcomes.append(value == told[1] if told[1] in kind else None)
-        else:
-            thing = scene.at(cell)
-            assert thing is not None
-            outcomes.append(value in (thing.shape, thing.colour, thing.size))
-    if None in outcomes:
-        assert False not in outcomes, "a half that is false would make the verdict a matter of taste"
-        return "Not Verifiable"
-    return {2: "True", 1: "Partially True", 0: "False"}[sum(map(bool, outcomes))]
 
 
 @pytest.mark.parametrize("split", SPLITS)
