@@ -96,8 +96,8 @@ def operation(
         group: at most one operation of a group is applied to a variant.
 
     Returns:
-        A decorator that leaves the function as it is. UsageError for a kind or topic that there is not, a name
-        that is taken, or a function without a docstring, which says what it preserves.
+        A decorator that leaves the function as it is. UsageError for a kind or topic that there is not, a
+        name that is taken, or a function without a docstring, which says what it preserves.
     """
 
     def register(function: Function) -> Function:
