@@ -21,6 +21,7 @@ from hkdcli.augment.phrasing import (
     read_grams,
     rewrite,
 )
+from hkdcli.data.answers_text import is_contradicted
 from hkdcli.data.english import NUMBERS
 from hkdcli.data.phrases import Word, read_words
 from hkdcli.data.records import Example, is_none_choice
@@ -107,8 +108,11 @@ def _swap(
 
 
 def _check_kind(example: Example) -> Refusal | None:
+    """Refuse claims: whether a wrong detail makes one false or partially true, no rule can tell."""
     if example.task != "hallucination":
-        return Refusal("not a caption: one wrong detail of a claim makes it false or partially true")
+        return Refusal("not a caption")
+    if is_contradicted(example):
+        return Refusal("correct_answer and correct_choice disagree")
     return Refusal("no gold") if example.answer is None else None
 
 
