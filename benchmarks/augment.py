@@ -15,7 +15,8 @@ is faster. `difference` is how far a rival's levels are from ours, in the mean, 
 
 Not quite the same work: Pillow blurs by three boxes, the others by a kernel of three deviations; to shrink,
 Pillow and OpenCV average areas, torchvision interpolates with antialiasing; hue is turned in bytes, by
-torchvision in floats; for noise each draws its own, so `difference` says how far apart two draws are.
+torchvision in floats; albumentations packs a JPEG with red and blue exchanged; for noise each draws its own,
+so `difference` says how far apart two draws are.
 
 The rivals are not among the project's extras: torchvision has to be built for the torch that is installed,
 and albumentations brings its own OpenCV. A rival that is not installed is left out, and said so.
@@ -38,6 +39,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
+import PIL
 from augment_contenders import STANDARD, Draw, Rival, Run, draw, open_rivals
 from augment_pictures import draw_scenes, load_photos, make_photos
 from distill_step import describe_machine
@@ -135,8 +137,8 @@ def render_table(document: Mapping[str, Any]) -> str:
             cells += [_render_rival(figures, rival) for rival in rivals]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
         if rivals:
-            cells = [f"{_render_speed(report[CONVERSION][rival])} | |" for rival in rivals]
-            lines.append(f"| {CONVERSION} | | " + " ".join(f"{cell}" for cell in cells))
+            cells = [f"{_render_speed(report[CONVERSION][rival])} | - | -" for rival in rivals]
+            lines.append(f"| {CONVERSION} | - | " + " | ".join(cells) + " |")
     return "\n".join(lines[1:])
 
 
@@ -149,6 +151,11 @@ def _render_rival(figures: Mapping[str, Any], rival: str) -> str:
 
 def _render_speed(speed: float) -> str:
     return f"{float(f'{speed:.3g}'):,.0f}"
+
+
+def _describe() -> dict[str, Any]:
+    found = describe_machine()
+    return found | {"versions": found["versions"] | {"pillow": PIL.__version__, "numpy": np.__version__}}
 
 
 def main() -> None:
@@ -164,7 +171,7 @@ def main() -> None:
     pictures = {"photos" if options.images else "photo-like": photos, "scenes": draw_scenes()}
     document: dict[str, Any] = {
         "command": " ".join(["python benchmarks/augment.py", *sys.argv[1:]]),
-        **describe_machine(),
+        **_describe(),
         "rivals": {rival.name: rival.version for rival in rivals},
         "missing": missing,
         "strength": STANDARD,
