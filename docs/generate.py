@@ -90,8 +90,8 @@ train: {max_steps: 300, learning_rate: 1e-3}
   looks like a number needs quotes.
 - **Secrets.** A recipe needs none: the hub token comes from `HF_TOKEN`. What looks like a secret is masked
   wherever a recipe is shown or stored.
-- **Editors.** `hkd schema > recipe.schema.json` (`hkd schema distill-refine`, `hkd schema augment` for the others), then begin a
-  recipe with `# yaml-language-server: $schema=recipe.schema.json`.
+- **Editors.** `hkd schema > recipe.schema.json` (`hkd schema distill-refine` and `hkd schema augment` for the
+  others), then begin a recipe with `# yaml-language-server: $schema=recipe.schema.json`.
 """
 
 
