@@ -5,7 +5,8 @@
 Each seed draws its own training records and order. The arms learn from labels alone (lambda 0) or from
 labels and teacher, from the records as they are or in a new variant each time. All end with the weights of
 their best evaluation on the same dev records, as drawn. The test records are looked at once, at the end: as
-drawn, corrupted, and under all shifts of the letters. Blur, JPEG and other orders of choices are among the
+drawn, corrupted, and under all shifts of the letters. Swaps and repairs know everything about the scenes,
+which is more than labels tell: one arm does without. Blur, JPEG and other orders of choices are among the
 operations that make variants, though blur and JPEG are stronger here; a colour cast is not. A run that was
 interrupted goes on where it stopped.
 """
@@ -39,9 +40,14 @@ from hkdcli.models.loading import load_model
 from hkdcli.scenes.source import load_scenes
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "scenes" / "augment.yaml"
+WITHOUT_SWAPS = (
+    "augment.probabilities={question: 0, instruction: 0, swap_object: 0, swap_attribute: 0, "
+    "swap_relation: 0, repair: 0}"
+)
 ARMS: dict[str, tuple[str, ...]] = {
     "labels": ("distill.lambda.start=0", "augment=null"),
     "labels, variants": ("distill.lambda.start=0",),
+    "labels, variants without swaps": ("distill.lambda.start=0", WITHOUT_SWAPS),
     "distilled": ("augment=null",),
     "distilled, variants": (),
 }
@@ -75,7 +81,7 @@ def main() -> None:
 
 def train_arm(arm: str, seed: int, options: argparse.Namespace) -> Path:
     """Train one arm, or find it trained; returns the student's folder."""
-    folder = options.out / f"{options.records}-{seed}-{arm.replace(', ', '-')}"
+    folder = options.out / f"{options.records}-{seed}-{arm.replace(', ', '-').replace(' ', '-')}"
     changes = (f"seed={seed}", f"data.train.scenes.seed={seed}", f"data.train.scenes.size={options.records}")
     wanted = (*changes, "data.test=null", *ARMS[arm], *options.overrides)
     distill_online(RECIPE, wanted, out=folder, resume=folder.exists())

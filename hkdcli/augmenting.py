@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hkdcli import __version__
 from hkdcli.errors import StoppedError, UsageError
-from hkdcli.opening import DataOptions, open_data, open_source
+from hkdcli.opening import SCENES, DataOptions, open_data, open_source
 from hkdcli.outcome import Outcome, Table
 from hkdcli.reporter import Reporter, SilentReporter
 
@@ -66,6 +66,8 @@ def augment(
         Settings and counts.
     """
     _check_target(target, Path(data.source))
+    if data.facts is not None and data.source.startswith(SCENES):
+        raise UsageError("everything is known of scenes", hint="--facts goes with a file of records.")
     dataset = open_data(data, reporter)
     return _augment(dataset, options, target, reporter, skips=data.on_bad == "skip")
 

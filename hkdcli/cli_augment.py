@@ -9,7 +9,7 @@ import typer
 
 from hkdcli import engine
 from hkdcli.augmenting import AugmentOptions, Target
-from hkdcli.cli_options import AllowOutsideRoot, Encoding, Images, Json, Overwrite, Resume, end
+from hkdcli.cli_options import AllowOutsideRoot, Images, Json, Overwrite, Resume, end
 from hkdcli.console import Console
 from hkdcli.opening import DataOptions
 from hkdcli.options import check_trusted, is_recipe, parse_probabilities, refuse_beside_recipe
@@ -74,6 +74,12 @@ Facts = Annotated[
         help="What is known of the images (JSON Lines).", show_default=False, rich_help_panel=_RECORDS
     ),
 ]
+TextEncoding = Annotated[
+    str | None,
+    typer.Option(
+        "--encoding", help="Text encoding of the records.", show_default="utf-8", rich_help_panel=_RECORDS
+    ),
+]
 Limit = Annotated[
     int | None,
     typer.Option(min=1, help="Only the first so many records.", show_default="all", rich_help_panel=_RECORDS),
@@ -112,7 +118,7 @@ def augment(
     images: Images = None,
     limit: Limit = None,
     on_bad: OnBad = None,
-    encoding: Encoding = "utf-8",
+    encoding: TextEncoding = None,
     allow_outside_root: AllowOutsideRoot = False,
     operations: Operations = None,
     trust_code: TrustCode = False,
@@ -133,7 +139,8 @@ def augment(
             "augment.evidence": evidence,
         }
         given |= {"augment.probabilities": probabilities or None, "balance": balance or None}
-        given |= {"data.facts": facts, "data.images": images, "on_bad": on_bad}
+        given |= {"data.facts": facts, "data.images": images, "data.encoding": encoding, "on_bad": on_bad}
+        given |= {"data.allow_outside_root": allow_outside_root or None}
         refuse_beside_recipe(given, limit)
         outcome = engine.augment_recipe(
             Path(source), overrides or [], target, operations=operations, reporter=console
@@ -142,7 +149,7 @@ def augment(
         if overrides:
             raise typer.BadParameter(f"{overrides[0]}: KEY=VALUE changes a recipe, and {source} is none")
         data = DataOptions(
-            source, images, on_bad or "error", limit, encoding, False, allow_outside_root, facts
+            source, images, on_bad or "error", limit, encoding or "utf-8", False, allow_outside_root, facts
         )
         options = AugmentOptions(
             copies or 1,

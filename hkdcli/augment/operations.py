@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from hkdcli.augment.topics import Topic, find_topics
+from hkdcli.augment.topics import TOPICS, Topic, find_topics
 from hkdcli.data.facts import NOTHING_KNOWN, ImageFacts
 from hkdcli.data.records import Example
 from hkdcli.errors import UsageError
@@ -96,12 +96,15 @@ def operation(
         group: at most one operation of a group is applied to a variant.
 
     Returns:
-        A decorator that leaves the function as it is; a name that is taken is a UsageError, and so is a
-        function without a docstring, which says what it preserves.
+        A decorator that leaves the function as it is. UsageError for a kind or topic that there is not, a
+        name that is taken, or a function without a docstring, which says what it preserves.
     """
 
     def register(function: Function) -> Function:
         name = function.__name__
+        for given, known in ((kind, KINDS), *((topic, TOPICS) for topic in may_falsify)):
+            if given not in known:
+                raise UsageError(f"operation {name}: {given!r} is not one of: {', '.join(known)}")
         if name in REGISTRY:
             raise UsageError(f"there is an operation called {name} already", hint="Call yours otherwise.")
         if not inspect.getdoc(function):

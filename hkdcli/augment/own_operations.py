@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import traceback
 from collections.abc import Sequence
@@ -9,8 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+from PIL import Image
+
 from hkdcli.augment import operations
 from hkdcli.augment.operations import Change, Function, Refusal, Sample, get_operations
+from hkdcli.data.records import Example
 from hkdcli.errors import UsageError
 
 
@@ -34,7 +38,7 @@ def load_own_operations(path: Path) -> tuple[str, ...]:
         runpy.run_path(str(path), run_name="hkd_operations")
     except UsageError as error:
         raise UsageError(f"{path}: {error}", hint=error.hint) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{path}{_find_line(error, path)}: {type(error).__name__}: {error}") from error
     added = [name for name in get_operations() if name not in before]
     if not added:
@@ -67,6 +71,10 @@ def _find_faults(made: object, sample: Sample) -> Sequence[str]:
         return []
     if not isinstance(made, Change):
         return [f"returns a {type(made).__name__}, not a Change or a Refusal"]
+    if not isinstance(made.example, Example):
+        return ["gives no record"]
+    if not isinstance(made.image, Image.Image):
+        return ["gives no picture"]
     ids = [choice.id for choice in made.example.choices]
     faults = {
         "gives the record another id": made.example.id != sample.example.id,
@@ -74,11 +82,20 @@ def _find_faults(made: object, sample: Sample) -> Sequence[str]:
         "has an answer that is none of the choices": not (made.example.answer or frozenset()) <= set(ids),
         "makes a picture that is not RGB": made.image.mode != "RGB",
         "makes a picture without pixels": not made.image.width * made.image.height,
+        "has parameters that JSON cannot hold": not _is_json(made.parameters),
     }
     return [fault for fault, is_so in faults.items() if is_so]
 
 
-def _find_line(error: Exception, path: Path) -> str:
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _find_line(error: BaseException, path: Path) -> str:
     """Where in the file it happened, as ":12"."""
     if isinstance(error, SyntaxError) and error.lineno:
         return f":{error.lineno}"

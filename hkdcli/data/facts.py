@@ -15,8 +15,8 @@ class ImageFacts:
             known of it, "large red circle"; None where nothing is listed. What it does not list is not
             there, as far as it is in `vocabulary`.
         captions: true sentences or phrases about the picture.
-        vocabulary: every word that an object of the listing, in any picture, is called by or with: of what is
-            not in here the listing says nothing.
+        vocabulary: every object that the listing names in any picture: of what is called otherwise, it says
+            nothing.
     """
 
     objects: tuple[str, ...] | None = None

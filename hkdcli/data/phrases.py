@@ -42,8 +42,8 @@ _LINKING = ("determiner", "preposition", "link", "verb")
 
 
 @dataclass(frozen=True, slots=True)
-class _Word:
-    """A word: where it stands, its part; `follows`: blanks alone part it from the word before."""
+class Word:
+    """A word in lower case, where it stands, its part; `follows`: only blanks part it from the one before."""
 
     start: int
     end: int
@@ -75,7 +75,7 @@ def propose_phrases(caption: str, *, most: int = MAX_PHRASES) -> tuple[str, ...]
         Phrases in order of appearance, each a part of the caption as it stands there; none twice, whatever
         its case. Empty where the caption names nothing.
     """
-    words = _read_words(caption)
+    words = read_words(caption)
     chunks = _join_of(words, _find_chunks(words))
     objects = [(chunk.first, chunk.last) for chunk in chunks if chunk.is_object]
     spans = dict.fromkeys([*objects, *_find_relations(words, chunks)])
@@ -86,16 +86,17 @@ def propose_phrases(caption: str, *, most: int = MAX_PHRASES) -> tuple[str, ...]
     return tuple(caption[slice(*place)] for place in sorted(list(kept.values())[:most]))
 
 
-def _read_words(caption: str) -> list[_Word]:
+def read_words(caption: str) -> list[Word]:
+    """The words of a text in order, each with the part that it plays."""
     found = list(_WORD.finditer(caption))
-    words: list[_Word] = []
+    words: list[Word] = []
     end = 0
     for match, after in itertools.zip_longest(found, found[1:]):
         gap = caption[end : match.start()]
         follows = bool(words) and not gap.strip(" ")
         text, coming = match.group().lower(), after.group().lower() if after else ""
         part = _classify(text, words[-1].part if follows else "stop", coming)
-        words.append(_Word(match.start(), match.end(), text, part, follows))
+        words.append(Word(match.start(), match.end(), text, part, follows))
         end = match.end()
     return words
 
@@ -133,7 +134,7 @@ _KNOWN: dict[Part, frozenset[str]] = {
 }
 
 
-def _find_chunks(words: Sequence[_Word]) -> list[_Chunk]:
+def _find_chunks(words: Sequence[Word]) -> list[_Chunk]:
     """Runs of modifiers and nouns, up to their last noun."""
     chunks = []
     index = 0
@@ -149,7 +150,7 @@ def _find_chunks(words: Sequence[_Word]) -> list[_Chunk]:
     return chunks
 
 
-def _build_chunk(words: Sequence[_Word], first: int, end: int) -> _Chunk:
+def _build_chunk(words: Sequence[Word], first: int, end: int) -> _Chunk:
     last = next((i for i in range(end - 1, first - 1, -1) if words[i].part == "noun"), None)
     if last is not None:
         is_object = words[last].text not in english.FRAMES
@@ -157,7 +158,7 @@ def _build_chunk(words: Sequence[_Word], first: int, end: int) -> _Chunk:
     return _Chunk(max(first, end - MAX_OBJECT_WORDS), end - 1, _stands_alone(words, first, end))
 
 
-def _stands_alone(words: Sequence[_Word], first: int, end: int) -> bool:
+def _stands_alone(words: Sequence[Word], first: int, end: int) -> bool:
     """Whether modifiers are a thing ("an orange", "a ball, red"), not said of one before or after them.
 
     What is said of a thing before them is in its relation ("is orange"); numbers alone show nothing.
@@ -171,7 +172,7 @@ def _stands_alone(words: Sequence[_Word], first: int, end: int) -> bool:
     return is_apart and not english.ADJECTIVES.isdisjoint(texts)
 
 
-def _is_half(words: Sequence[_Word], end: int) -> bool:
+def _is_half(words: Sequence[Word], end: int) -> bool:
     """Whether a chunk goes on after its end: "red" in "a red and green bucket", not in "red and wet"."""
     coming = words[end : end + 3]
     parts = [word.part for word in coming[1:]]
@@ -179,7 +180,7 @@ def _is_half(words: Sequence[_Word], end: int) -> bool:
     return joined and parts in (["modifier", "noun"], ["noun", "noun"])
 
 
-def _join_of(words: Sequence[_Word], chunks: Sequence[_Chunk]) -> list[_Chunk]:
+def _join_of(words: Sequence[Word], chunks: Sequence[_Chunk]) -> list[_Chunk]:
     """One chunk of two that "of" joins, with or without a determiner after it."""
     joined: list[_Chunk] = []
     for chunk in chunks:
@@ -194,7 +195,7 @@ def _join_of(words: Sequence[_Word], chunks: Sequence[_Chunk]) -> list[_Chunk]:
     return joined
 
 
-def _find_relations(words: Sequence[_Word], chunks: Sequence[_Chunk]) -> Iterator[tuple[int, int]]:
+def _find_relations(words: Sequence[Word], chunks: Sequence[_Chunk]) -> Iterator[tuple[int, int]]:
     """Words first to last of what is said of each object: up to the next chunk, or to a last verb."""
     following = {chunk.first: chunk for chunk in chunks}
     for chunk in chunks:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import permutations, product
 from pathlib import Path
 from typing import get_args
 
 from hkdcli.data.datasets import Dataset
 from hkdcli.data.examples import write_examples
+from hkdcli.data.facts import NOTHING_KNOWN, ImageFacts
 from hkdcli.data.images import ImageError, LoadedImage, compute_pixel_hash
 from hkdcli.data.records import Task
 from hkdcli.errors import BadRow, UsageError
+from hkdcli.scenes import phrases
 from hkdcli.scenes.records import build_record
-from hkdcli.scenes.world import SPLITS, Scene, Split, render_scene
+from hkdcli.scenes.world import COLOURS, SHAPES, SIZES, SPLITS, Scene, Split, render_scene
 
 DEFAULT_SIZE: dict[Split, int] = {"train": 4000, "dev": 400, "test": 600}
 
@@ -39,6 +43,47 @@ class SceneImages:
             raise ImageError(BadRow("image.missing", "", name, "no such scene in this source"))
         image = render_scene(self._scenes[name])
         return LoadedImage(image, compute_pixel_hash(image))
+
+    def get_facts(self, name: str) -> ImageFacts:
+        """Everything that is true of the scene that a record calls `name`; nothing where there is none."""
+        return build_facts(self._scenes[name]) if name in self._scenes else NOTHING_KNOWN
+
+
+def build_facts(scene: Scene) -> ImageFacts:
+    """What can be said of a scene.
+
+    Args:
+        scene: what is drawn.
+
+    Returns:
+        Its visible things as "large red circle", no listing where one may be covered; and every true phrase
+        about them. So much is true of what is seen, and nothing is said of what is not.
+    """
+    things = scene.visible
+    said = [
+        phrase
+        for t in things
+        for phrase in (
+            f"{t.colour} {t.shape}",
+            f"{t.shape} in {t.colour}",
+            f"{t.size} {t.colour} shape",
+            f"{t.colour} shape at {phrases.render_cell(t.cell)}",
+        )
+    ]
+    said += [
+        f"{a.colour} shape {relation} {b.colour} shape"
+        for a, b in permutations(things, 2)
+        for relation in phrases.OPPOSITES
+        if phrases.holds(relation, a.cell, b.cell)
+    ]
+    objects = tuple(f"{t.size} {t.colour} {t.shape}" for t in things)
+    return ImageFacts(objects if scene.covered is None else None, tuple(said), _list_names())
+
+
+@cache
+def _list_names() -> frozenset[str]:
+    """What a thing can be called."""
+    return frozenset(map(" ".join, product(SIZES, COLOURS, SHAPES)))
 
 
 def load_scenes(
@@ -74,7 +119,7 @@ def load_scenes(
         build_record(known, index, seed=seed, task=tasks[index % len(tasks)]) for index in range(count)
     ]
     images = SceneImages({record.example.image: record.scene for record in records})
-    return Dataset(f"scenes:{split}", tuple(record.example for record in records), images)
+    return Dataset(f"scenes:{split}", tuple(record.example for record in records), images, facts=images)
 
 
 def write_scenes(folder: Path, dataset: Dataset) -> None:

@@ -1,0 +1,160 @@
+"""A choice as a phrase of its caption: where it stands, which words can be swapped, how one is put in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from hkdcli.augment.inflection import choose_article, match_case
+from hkdcli.augment.lexicon import Entry
+from hkdcli.augment.words import fold_text
+from hkdcli.augment.words import read_words as split_words
+from hkdcli.data.phrases import Word, read_words
+from hkdcli.data.records import Choice, Example, is_none_choice
+
+_LONGEST = 3  # words of an entry
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A choice, and where in the caption it stands: characters `start` to `end`."""
+
+    choice: Choice
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An entry of the lexicon in a caption: words `first` to `last`, both included."""
+
+    entry: Entry
+    first: int
+    last: int
+    is_plural: bool
+
+
+def find_span(example: Example, choice: Choice) -> Span | None:
+    """Where a choice stands in its caption.
+
+    Args:
+        example: the record.
+        choice: of it.
+
+    Returns:
+        The place; None where the choice stands there more than once, not letter by letter, or where another
+        choice speaks of a part of it.
+    """
+    places = list(_occurrences(example.caption, choice.text))
+    if len(places) != 1 or example.caption[slice(*places[0])] != choice.text:
+        return None
+    start, end = places[0]
+    for other in example.choices:
+        if other.id != choice.id and not is_none_choice(other):
+            for first, last in _occurrences(example.caption, other.text):
+                if first < end and start < last:
+                    return None
+    return Span(choice, start, end)
+
+
+def _occurrences(caption: str, phrase: str) -> Iterator[tuple[int, int]]:
+    pattern = rf"(?<!\w){re.escape(phrase)}(?!\w)"
+    for match in re.finditer(pattern, caption, re.IGNORECASE):
+        yield match.span()
+
+
+def find_entries(caption: str, span: Span, entries: Mapping[str, Entry]) -> Iterator[Found]:
+    """Every entry in a phrase, the longest first where one begins with another.
+
+    Args:
+        caption: the caption.
+        span: the phrase.
+        entries: by the forms that they are found by.
+
+    Yields:
+        Found: Each, in the caption's words as `read_words` gives them.
+    """
+    words = read_words(caption)
+    inside = [i for i, word in enumerate(words) if span.start <= word.start and word.end <= span.end]
+    index = 0
+    while index < len(inside):
+        for length in range(min(_LONGEST, len(inside) - index), 0, -1):
+            chosen = words[inside[index] : inside[index] + length]
+            form = " ".join(word.text for word in chosen)
+            if form in entries and all(word.follows for word in chosen[1:]):
+                entry = entries[form]
+                yield Found(entry, inside[index], inside[index] + length - 1, form not in entry.singulars)
+                index += length - 1
+                break
+        index += 1
+
+
+def put_in(example: Example, span: Span, found: tuple[int, int], word: str) -> Example:
+    """Write a word in place of others in a phrase, with the article before it put right.
+
+    Args:
+        example: the record.
+        span: the phrase.
+        found: first and last of the words in the caption.
+        word: what is written, in lower case; it takes the case of what stood there.
+
+    Returns:
+        The example with its new caption and choice; its answer is as it was.
+    """
+    words = read_words(example.caption)
+    first, last = words[found[0]], words[found[1]]
+    new = match_case(word, example.caption[first.start : last.end])
+    edits = [(first.start, last.end, new)]
+    before = words[found[0] - 1] if found[0] else None
+    if before is not None and first.follows and before.text in ("a", "an"):
+        article = choose_article(word, example.caption[before.start : before.end])
+        edits.insert(0, (before.start, before.end, article))
+    return rewrite(example, span, edits)
+
+
+def rewrite(example: Example, span: Span, edits: Sequence[tuple[int, int, str]]) -> Example:
+    """Put texts in place of parts of the caption; the choice is what stands in its place afterwards.
+
+    Args:
+        example: the record.
+        span: the phrase.
+        edits: (start, end, text), in the order of the caption, none across the border of the phrase.
+
+    Returns:
+        The example with its new caption and choice.
+    """
+    caption, start, end = example.caption, span.start, span.end
+    for first, last, text in reversed(edits):
+        caption = caption[:first] + text + caption[last:]
+        more = len(text) - (last - first)
+        start += more if first < span.start else 0
+        end += more if first < span.end else 0
+    new = replace(span.choice, text=caption[start:end])
+    choices = tuple(new if choice.id == new.id else choice for choice in example.choices)
+    return replace(example, caption=caption, choices=choices)
+
+
+def read_grams(texts: Iterable[str]) -> frozenset[str]:
+    """All runs of one to three words of texts, folded, 's left out."""
+    grams: set[str] = set()
+    for text in texts:
+        words = split_words(fold_text(text))
+        for length in range(1, _LONGEST + 1):
+            grams.update(" ".join(words[i : i + length]) for i in range(len(words) - length + 1))
+    return frozenset(grams)
+
+
+def read_elsewhere(example: Example, span: Span) -> frozenset[str]:
+    """The words of a record but for those of one phrase: caption, what it was asked for, other choices."""
+    others = [choice.text for choice in example.choices if choice.id != span.choice.id]
+    caption = (example.caption[: span.start], example.caption[span.end :])
+    return read_grams([*caption, example.caption_question, *others])
+
+
+def follows_noun(words: Sequence[Word], found: Found) -> bool:
+    """Whether words may be half of a compound ("hot dog", "dog house"): a noun stands right beside them."""
+    before = words[found.first - 1] if found.first else None
+    after = words[found.last + 1] if found.last + 1 < len(words) else None
+    is_second = before is not None and words[found.first].follows and before.part == "noun"
+    return is_second or (after is not None and after.follows and after.part in ("noun", "modifier"))
