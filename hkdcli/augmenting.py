@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from hkdcli import __version__
 from hkdcli.errors import StoppedError, UsageError
 from hkdcli.opening import SCENES, DataOptions, open_data, open_source
-from hkdcli.outcome import Outcome, Table
+from hkdcli.outcome import Outcome
 from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.tables import tabulate_variants
 
 if TYPE_CHECKING:
     from hkdcli.augment.policies import Policy
@@ -153,7 +154,7 @@ def _augment(
         return Outcome(document, text=f"sheet: {target.preview}")
     summary = _write(dataset, policy, options, target, target.out, reporter)
     document |= {"out": str(target.out), **summary}
-    return Outcome(document, tables=_tabulate(summary["counts"]), text=_describe(summary, target.out))
+    return Outcome(document, tables=tabulate_variants(summary["counts"]), text=_describe(summary, target.out))
 
 
 def _draw_preview(dataset: Dataset, policy: Policy, options: AugmentOptions, path: Path) -> None:
@@ -257,22 +258,6 @@ def _hash_facts(dataset: Dataset) -> str:
 def _count_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _tabulate(counts: Mapping[str, Any]) -> list[Table]:
-    rows = [
-        [name, str(each["applied"]), str(each["refused"]), next(iter(each["reasons"]), "-")]
-        for name, each in counts["operations"].items()
-    ]
-    classes = [
-        [task, name, str(counts["classes_before"].get(task, {}).get(name, 0)), str(after)]
-        for task, found in counts["classes_after"].items()
-        for name, after in found.items()
-    ]
-    return [
-        Table("Operations", ("operation", "applied", "refused", "commonest reason"), rows),
-        Table("Classes", ("task", "class", "before", "after"), classes),
-    ]
 
 
 def _describe(summary: Mapping[str, Any], out: Path) -> str:
