@@ -65,6 +65,9 @@ def augment(
 
     Returns:
         Settings and counts.
+
+    Raises:
+        UsageError: There is nothing to make, or facts are given of scenes.
     """
     _check_target(target, Path(data.source))
     if data.facts is not None and data.source.startswith(SCENES):
