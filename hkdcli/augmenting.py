@@ -264,6 +264,16 @@ def _count_cores() -> int:
 
 
 def _describe(summary: Mapping[str, Any], out: Path) -> str:
+    from hkdcli.augment.evidence import NOTHING_KNOWN
+
     counts = summary["counts"]
     left_out = f", {counts['left_out']} left out as nothing was applied" if counts["left_out"] else ""
-    return f"{out / 'records.jsonl'}: {counts['records']} records and {counts['variants']} variants{left_out}"
+    lines = [
+        f"{out / 'records.jsonl'}: {counts['records']} records and {counts['variants']} variants{left_out}"
+    ]
+    if any(NOTHING_KNOWN in each["reasons"] for each in counts["operations"].values()):
+        lines.append(
+            "Words were not swapped where nothing is known of the image: --facts FILE tells, "
+            "--evidence record does without."
+        )
+    return "\n".join(lines)
