@@ -11,14 +11,14 @@ import pytest
 from hkdcli.augment.operations import get_operations
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from augment_truth import CONTROLS, LEAST_CAUGHT, Tally, find_failures, main, measure, render_table
+from augment_truth import CONTROLS, LEAST_CAUGHT, POLICIES, Tally, find_failures, main, measure, render_table
 
 VARIANTS = 40
 NEVER_ON_SCENES = {"context_order", "context_drop"}
 """The two sentences of a scene's context cannot be told apart or exchanged."""
 
 
-@pytest.mark.parametrize("name", get_operations())
+@pytest.mark.parametrize("name", [*get_operations(), *POLICIES])
 def test_pixels_and_texts_give_the_label_that_an_operation_kept(name):
     tally = measure(name, VARIANTS)
     assert tally.agreed == tally.applied, tally.wrong
