@@ -18,6 +18,8 @@ BLUR_LIMIT = 0.007
 NOISE_LIMIT = 12.0
 """Standard deviation, of 255."""
 JPEG_QUALITIES = (35, 90)
+JPEG_LARGEST_PX = 65_500
+"""A side that the format can hold, and the library writes."""
 RESCALE_LIMIT = 0.5
 SMALLEST_SIDE_PX = 48
 """No short side is made smaller than this on the way."""
@@ -58,6 +60,8 @@ def jpeg(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
     """
     worst, best = JPEG_QUALITIES
     quality = round(best - (best - worst) * rng.uniform(0.3, 1) * strength)
+    if max(sample.image.size) > JPEG_LARGEST_PX:
+        return Refusal("too large for JPEG")
     buffer = BytesIO()
     sample.image.save(buffer, "JPEG", quality=quality, subsampling=2)
     with Image.open(buffer, formats=["JPEG"]) as opened:

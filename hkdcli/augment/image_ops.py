@@ -5,6 +5,7 @@ Distances are shares of the picture's short side, so that a small drawing and a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
@@ -12,9 +13,10 @@ from typing import Any
 
 from PIL import Image, ImageEnhance, ImageOps
 
-from hkdcli.augment.mirroring import exchange_sides
+from hkdcli.augment.mirroring import exchange_sides, hide_sides
 from hkdcli.augment.operations import Change, Refusal, Sample, operation
 from hkdcli.augment.topics import find_topics
+from hkdcli.data.answers_text import is_contradicted
 from hkdcli.data.records import Example
 
 PHOTOMETRIC_LIMIT = 0.3
@@ -60,7 +62,7 @@ def hue(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
     Preserves what is shown, where, how large and how bright; may falsify any named colour.
     """
     degrees = _draw_signed(rng, HUE_LIMIT_DEGREES * strength)
-    turn = round(degrees / 360 * 256)
+    turn = int(degrees / 360 * 256)  # towards 0, so that the limit holds
     if not turn:
         return Refusal("nothing to change")
     hues, saturations, values = sample.image.convert("HSV").split()
@@ -78,10 +80,8 @@ def crop(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
     """
     width, height = sample.image.size
     kept = 1 - rng.uniform(CROP_LIMIT / 3, CROP_LIMIT) * strength
-    size = round(width * kept), round(height * kept)
+    size = math.ceil(width * kept), math.ceil(height * kept)
     left, top = rng.randint(0, width - size[0]), rng.randint(0, height - size[1])
-    if size == (width, height) or not size[0] * size[1]:
-        return Refusal("nothing to change")
     box = (left, top, left + size[0], top + size[1])
     image = sample.image.resize((width, height), Image.Resampling.BICUBIC, box=box)
     return Change(sample.example, image, {"box": list(box)})
@@ -95,19 +95,24 @@ def flip(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
     may be a side or something else ("right now"), that speaks of something else that mirroring turns round
     ("clockwise"), or of something to read.
     """
-    exchanged = _exchange_all(sample.example)
-    spoken = find_topics(sample.example).get("side")
-    if exchanged is None or (spoken is not None and exchanged == sample.example):
-        return Refusal(f"side: {spoken}" if spoken else "side: not clear")
-    image = ImageOps.mirror(sample.image)
-    return Change(exchanged, image, {"sides": "none" if exchanged == sample.example else "exchanged"})
+    example, mirrored = sample.example, ImageOps.mirror(sample.image)
+    exchanged, hidden = _reword(example, exchange_sides), _reword(example, hide_sides)
+    other = find_topics(hidden or example).get("side")
+    if exchanged is None or other is not None:
+        return Refusal(f"side: {other or find_topics(example).get('side', 'not clear')}")
+    if exchanged == example:
+        return Change(example, mirrored, {"sides": "none"})
+    if "correct_answer" in example.extra and (example.answer is None or is_contradicted(example)):
+        return Refusal("correct_answer says otherwise")
+    extra = {key: value for key, value in example.extra.items() if key != "correct_answer"}
+    return Change(replace(exchanged, extra=extra), mirrored, {"sides": "exchanged"})
 
 
-def _exchange_all(example: Example) -> Example | None:
-    """The example as it is true of the mirrored picture; None where a text cannot be put right."""
-    names = ("caption", "caption_question", "claim", "context", "question")
-    texts = {name: exchange_sides(getattr(example, name)) for name in names}
-    choices = [exchange_sides(choice.text) for choice in example.choices]
+def _reword(example: Example, rewrite: Callable[[str], str | None]) -> Example | None:
+    """The example with all of its texts rewritten; None where one cannot be."""
+    names = ("caption", "caption_question", "claim", "context", "question", "instruction")
+    texts = {name: rewrite(getattr(example, name)) for name in names}
+    choices = [rewrite(choice.text) for choice in example.choices]
     known: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
     said = [text for text in choices if text is not None]
     if len(known) < len(texts) or len(said) < len(choices):

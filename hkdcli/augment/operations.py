@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from hkdcli.augment.topics import TOPICS, Topic, find_topics
 from hkdcli.data.facts import NOTHING_KNOWN, ImageFacts
@@ -131,7 +131,7 @@ def get_operations() -> Mapping[str, Operation]:
 
 
 def apply_operation(chosen: Operation, sample: Sample, rng: Random, strength: float) -> Change | Refusal:
-    """Apply an operation unless the record speaks of something that it may falsify.
+    """Apply an operation unless the record speaks of something that it may falsify, or nothing would change.
 
     Args:
         chosen: the operation.
@@ -146,4 +146,13 @@ def apply_operation(chosen: Operation, sample: Sample, rng: Random, strength: fl
     spoken = next((topic for topic in chosen.may_falsify if topic in topics), None)
     if spoken is not None:
         return Refusal(f"{spoken}: {topics[spoken]}")
-    return chosen.function(sample, rng, strength)
+    made = chosen.function(sample, rng, strength)
+    return Refusal("nothing to change") if isinstance(made, Change) and _is_as_before(sample, made) else made
+
+
+def _is_as_before(sample: Sample, made: Change) -> bool:
+    """Whether a change left every text and every pixel as it was, as `saturation` does to a grey photo."""
+    before, after = sample.image, made.image
+    if made.example != sample.example or (before.mode, before.size) != (after.mode, after.size):
+        return False
+    return after is before or ImageChops.difference(after, before).getbbox() is None
