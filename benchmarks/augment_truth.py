@@ -3,13 +3,13 @@
     python benchmarks/augment_truth.py --json benchmarks/augment_truth.json
 
 Each operation is applied, at full strength and through its guard, to scene records of both tasks until it has
-made 10,000 variants; so is each policy, which makes whole variants. The scene is read from the variant's pixels
-and the answer found from that and the variant's texts; neither knows the label or what was done. It must be the
-label that was kept, and a picture that cannot be read counts as a disagreement. An operation that refuses nearly
+made 10,000 variants; so is each policy, which makes whole variants. The scene is read from a variant's pixels
+and the answer found from that and its texts; neither knows the label or what was done. It must be the label
+that was kept, and a picture that cannot be read counts as a disagreement. An operation that refuses nearly
 every scene record ends with fewer variants: after ten times as many records as variants were wanted, or after
 2,000 without one.
 
---evidence record shows what is lost where nothing but the record is known: the facts of the scenes are withheld.
+With `--evidence record` the facts of the scenes are withheld, which shows what the record alone is worth.
 
 Controls show that the oracle can tell: operations that are wrong on purpose, of which most must be caught.
 """
