@@ -7,7 +7,8 @@ made 10,000 variants; so is each policy, which makes whole variants. The scene i
 and the answer found from that and its texts; neither knows the label or what was done. It must be the label
 that was kept, and a picture that cannot be read counts as a disagreement. An operation that refuses nearly
 every scene record ends with fewer variants: after ten times as many records as variants were wanted, or after
-2,000 without one.
+2,000 without one. The two sentences of a scene's context hang together and are left alone, so the operations
+on contexts are given others, of several sentences about what is seen and what is hidden.
 
 With `--evidence record` the facts of the scenes are withheld, which shows what the record alone is worth.
 
@@ -55,6 +56,8 @@ from hkdcli.scenes.world import SHAPES
 
 Apply = Callable[[Sample, Random], Change | Refusal]
 CHUNK = 500
+ON_CONTEXTS = ("context_order", "context_drop")
+"""Operations that are given contexts of several sentences."""
 TRIES_PER_VARIANT = 10
 TRIES_IN_VAIN = 2_000
 LEAST_CAUGHT = 0.5
@@ -160,6 +163,15 @@ def iter_samples(evidence: Evidence) -> Iterator[Sample]:
             yield Sample(example, dataset.images.load(example.image).image, facts, evidence)
 
 
+def tell_more(sample: Sample) -> Sample:
+    """A context of several sentences that, unlike those of scenes, do not hang together."""
+    example = sample.example
+    hidden = example.context.rpartition("hides a ")[2]
+    seen = [fact.replace(" at ", " is at ") for fact in sample.facts.captions if " at " in fact]
+    sentences = [f"A cloth hides a {hidden}", *(f"A {fact}." for fact in seen)]
+    return replace(sample, example=replace(example, context=" ".join(sentences)))
+
+
 def measure(name: str, variants: int, evidence: Evidence = "listed") -> Tally:
     """Apply one operation to records until `variants` are made, and answer each anew."""
     apply, tally = get_apply(name), Tally(name)
@@ -168,6 +180,10 @@ def measure(name: str, variants: int, evidence: Evidence = "listed") -> Tally:
             break
         if not tally.applied and tally.tried >= TRIES_IN_VAIN:
             break
+        if name in ON_CONTEXTS:
+            if sample.example.task != "factuality":
+                continue
+            sample = tell_more(sample)
         tally.tried += 1
         made = apply(sample, Random(f"{name}/{sample.example.id}"))
         if isinstance(made, Refusal):
