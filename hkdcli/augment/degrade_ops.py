@@ -31,11 +31,11 @@ def blur(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
 
     Preserves objects, colours, sizes, counts and places; may falsify what is to be read, "sharp", "in focus".
     """
-    radius_px = BLUR_LIMIT * min(sample.image.size) * rng.uniform(0.3, 1) * strength
+    radius_px = round(BLUR_LIMIT * min(sample.image.size) * rng.uniform(0.3, 1) * strength, 3)
     if radius_px < 0.1:
         return Refusal("nothing to change")
     image = sample.image.filter(ImageFilter.GaussianBlur(radius_px))
-    return Change(sample.example, image, {"radius_px": round(radius_px, 3)})
+    return Change(sample.example, image, {"radius_px": radius_px})
 
 
 @operation("image", may_falsify=("text", "quality"), group="degrade")
@@ -44,12 +44,14 @@ def noise(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
 
     Preserves and may falsify what `blur` does.
     """
-    deviation = NOISE_LIMIT * rng.uniform(0.3, 1) * strength
+    deviation = round(NOISE_LIMIT * rng.uniform(0.3, 1) * strength, 3)
     generator = np.random.Generator(np.random.PCG64(rng.getrandbits(64)))
-    pixels = np.asarray(sample.image, dtype=np.float32)
-    noisy = pixels + deviation * generator.standard_normal(pixels.shape, dtype=np.float32)
+    pixels = np.asarray(sample.image)
+    noisy = generator.standard_normal(pixels.shape, dtype=np.float32)
+    noisy *= deviation
+    noisy += pixels
     image = Image.fromarray(np.rint(noisy).clip(0, 255).astype(np.uint8))
-    return Change(sample.example, image, {"deviation": round(deviation, 3)})
+    return Change(sample.example, image, {"deviation": deviation})
 
 
 @operation("image", may_falsify=("text", "quality"), group="degrade")
@@ -75,10 +77,14 @@ def rescale(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
 
     Preserves and may falsify what `blur` does.
     """
-    scale = max(1 - RESCALE_LIMIT * rng.uniform(0.3, 1) * strength, SMALLEST_SIDE_PX / min(sample.image.size))
+    drawn, least = (
+        1 - RESCALE_LIMIT * rng.uniform(0.3, 1) * strength,
+        SMALLEST_SIDE_PX / min(sample.image.size),
+    )
+    scale = round(max(drawn, least), 3)
     size = tuple(max(1, round(side * scale)) for side in sample.image.size)
     if scale >= 1 or size == sample.image.size:
         return Refusal("too small to be shrunk")
     small = sample.image.resize((size[0], size[1]), Image.Resampling.BOX)
     image = small.resize(sample.image.size, Image.Resampling.BICUBIC)
-    return Change(sample.example, image, {"scale": round(scale, 3)})
+    return Change(sample.example, image, {"scale": scale})

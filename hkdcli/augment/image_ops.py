@@ -11,7 +11,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance, ImageOps, ImageStat
 
 from hkdcli.augment.mirroring import exchange_sides, hide_sides
 from hkdcli.augment.operations import Change, Refusal, Sample, operation
@@ -24,6 +24,7 @@ COLOUR_WORD_LIMIT = 0.12
 """Where the record names a colour: white stays white then, and black black."""
 HUE_LIMIT_DEGREES = 12.0
 CROP_LIMIT = 0.05
+_RAMP = Image.frombytes("L", (256, 1), bytes(range(256)))
 
 
 @operation("image", may_falsify=("light", "quality"))
@@ -33,7 +34,7 @@ def brightness(sample: Sample, rng: Random, strength: float) -> Change | Refusal
     Preserves what is shown, where, and how large. May falsify what is said of light and darkness; where a
     colour is named the limit is 12 %, so that every colour keeps its name.
     """
-    return _enhance(sample, rng, strength, ImageEnhance.Brightness)
+    return _enhance(sample, rng, strength, lambda image, factor: _stretch(image, 0, factor))
 
 
 @operation("image", may_falsify=("light", "quality"))
@@ -42,7 +43,11 @@ def contrast(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
 
     Preserves and may falsify what `brightness` does, with the same limits.
     """
-    return _enhance(sample, rng, strength, ImageEnhance.Contrast)
+
+    def stretch(image: Image.Image, factor: float) -> Image.Image:
+        return _stretch(image, int(ImageStat.Stat(image.convert("L")).mean[0] + 0.5), factor)
+
+    return _enhance(sample, rng, strength, stretch)
 
 
 @operation("image", may_falsify=("light", "quality"))
@@ -52,7 +57,7 @@ def saturation(sample: Sample, rng: Random, strength: float) -> Change | Refusal
     Preserves what is shown, where, and how large, and the hue of every colour; the limit is 12 % where a
     colour is named. May falsify "vivid", "faded" and the like.
     """
-    return _enhance(sample, rng, strength, ImageEnhance.Color)
+    return _enhance(sample, rng, strength, lambda image, factor: ImageEnhance.Color(image).enhance(factor))
 
 
 @operation("image", may_falsify=("colour", "light"))
@@ -124,12 +129,18 @@ def _reword(example: Example, rewrite: Callable[[str], str | None]) -> Example |
 
 
 def _enhance(
-    sample: Sample, rng: Random, strength: float, enhancer: Callable[[Image.Image], Any]
+    sample: Sample, rng: Random, strength: float, enhance: Callable[[Image.Image, float], Image.Image]
 ) -> Change | Refusal:
     named = "colour" in find_topics(sample.example)
     limit = (COLOUR_WORD_LIMIT if named else PHOTOMETRIC_LIMIT) * strength
-    factor = 1 + _draw_signed(rng, limit)
-    return Change(sample.example, enhancer(sample.image).enhance(factor), {"factor": round(factor, 4)})
+    factor = round(1 + _draw_signed(rng, limit), 4)
+    return Change(sample.example, enhance(sample.image, factor), {"factor": factor})
+
+
+def _stretch(image: Image.Image, pivot: int, factor: float) -> Image.Image:
+    """Multiply the distance of every level from `pivot`, as `ImageEnhance` does, in half the time."""
+    table = Image.blend(Image.new("L", _RAMP.size, pivot), _RAMP, factor)
+    return image.point(list(table.tobytes()) * 3)
 
 
 def _draw_signed(rng: Random, limit: float) -> float:

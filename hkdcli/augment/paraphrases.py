@@ -6,6 +6,8 @@ hints at an answer. Plain ASCII.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from hkdcli.data.prompts import INSTRUCTION_FACTUALITY, INSTRUCTION_HALLUCINATION
 
 Bank = tuple[tuple[str, ...], ...]
@@ -169,6 +171,7 @@ INSTRUCTIONS: Bank = (
 """What the prompt says first: hallucination, then factuality."""
 
 
+@lru_cache(maxsize=1024)
 def find_paraphrases(bank: Bank, text: str) -> tuple[str, ...]:
     """Other texts that mean the same as one of a bank.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageFilter
 from tiny_records import make_factuality, make_hallucination
 
 from hkdcli.augment.degrade_ops import JPEG_LARGEST_PX, SMALLEST_SIDE_PX
@@ -205,6 +206,20 @@ def test_contrast_stretches_levels_around_the_mean():
     assert np.abs(levels(made.image) - expected).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("name", "enhancer"),
+    [
+        ("brightness", ImageEnhance.Brightness),
+        ("contrast", ImageEnhance.Contrast),
+        ("saturation", ImageEnhance.Color),
+    ],
+)
+def test_photometric_pictures_are_those_of_pillow_to_the_byte(name, enhancer):
+    for seed in range(20):
+        made = change(name, seed=seed)
+        assert made.image.tobytes() == enhancer(PICTURE).enhance(made.parameters["factor"]).tobytes()
+
+
 def test_saturation_stretches_colours_around_their_grey():
     made = change("saturation", seed=3)
     grey = levels(PICTURE.convert("L"))[:, :, None]
@@ -222,6 +237,20 @@ def test_hue_turns_by_the_degrees_it_tells_and_leaves_greys_and_the_brightest_ch
     assert turned == pytest.approx(made.parameters["degrees"], abs=1)
     assert green == 200
     assert made.image.getpixel((1, 0)) == (90, 90, 90)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_blur_rescale_and_jpeg_do_what_their_parameters_say(seed):
+    blurred, scaled, packed = (change(name, seed=seed) for name in ("blur", "rescale", "jpeg"))
+    radius = ImageFilter.GaussianBlur(blurred.parameters["radius_px"])
+    assert blurred.image.tobytes() == PICTURE.filter(radius).tobytes()
+    scale = scaled.parameters["scale"]
+    small = PICTURE.resize((round(240 * scale), round(180 * scale)), Image.Resampling.BOX)
+    assert scaled.image.tobytes() == small.resize(PICTURE.size, Image.Resampling.BICUBIC).tobytes()
+    file = BytesIO()
+    PICTURE.save(file, "JPEG", quality=packed.parameters["quality"])
+    with Image.open(file) as opened:
+        assert packed.image.tobytes() == opened.convert("RGB").tobytes()
 
 
 def test_blur_spreads_a_point_by_the_deviation_that_it_tells_and_loses_no_light():
