@@ -3,10 +3,14 @@
     python benchmarks/augment_truth.py --json benchmarks/augment_truth.json
 
 Each operation is applied, at full strength and through its guard, to scene records of both tasks until it has
-made 10,000 variants. For each the scene is read from the variant's pixels and the answer found from that and
-the variant's texts; neither knows the label or what was done. It must be the label that was kept, and a
-picture that cannot be read counts as a disagreement. An operation that refuses nearly every scene record ends
-with fewer variants: after ten times as many records as variants were wanted, or after 2,000 without one.
+made 10,000 variants; so is each policy, which makes whole variants. The scene is read from a variant's pixels
+and the answer found from that and its texts; neither knows the label or what was done. It must be the label
+that was kept, and a picture that cannot be read counts as a disagreement. An operation that refuses nearly
+every scene record ends with fewer variants: after ten times as many records as variants were wanted, or after
+2,000 without one. The two sentences of a scene's context hang together and are left alone, so the operations
+on contexts are given others, of several sentences about what is seen and what is hidden.
+
+With `--evidence record` the facts of the scenes are withheld, which shows what the record alone is worth.
 
 Controls show that the oracle can tell: operations that are wrong on purpose, of which most must be caught.
 """
@@ -28,7 +32,7 @@ from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 from PIL import Image, ImageOps
 
@@ -40,6 +44,9 @@ from hkdcli.augment.operations import (
     apply_operation,
     get_operations,
 )
+from hkdcli.augment.pipeline import build_variant
+from hkdcli.augment.policies import PolicyName, build_policy
+from hkdcli.data.facts import NOTHING_KNOWN
 from hkdcli.data.records import Choice, Example
 from hkdcli.scenes.oracle import find_answer
 from hkdcli.scenes.phrases import other
@@ -49,6 +56,8 @@ from hkdcli.scenes.world import SHAPES
 
 Apply = Callable[[Sample, Random], Change | Refusal]
 CHUNK = 500
+ON_CONTEXTS = ("context_order", "context_drop")
+"""Operations that are given contexts of several sentences."""
 TRIES_PER_VARIANT = 10
 TRIES_IN_VAIN = 2_000
 LEAST_CAUGHT = 0.5
@@ -124,21 +133,43 @@ CONTROLS: dict[str, Apply] = {
 }
 
 
+def vary(sample: Sample, rng: Random, policy: PolicyName) -> Change | Refusal:
+    """A whole variant, as `hkd augment` makes it."""
+    variant = build_variant(sample, build_policy(policy, evidence=sample.evidence), rng)
+    if not variant.applied:
+        return Refusal("nothing was drawn, or all was refused")
+    return Change(variant.example, variant.image, variant.applied)
+
+
+POLICIES: dict[str, Apply] = {
+    f"policy_{policy}": partial(vary, policy=policy) for policy in get_args(PolicyName)
+}
+
+
 def get_apply(name: str) -> Apply:
-    """A control, or an operation of the registry behind its guard."""
-    if name in CONTROLS:
-        return CONTROLS[name]
+    """A control, a policy, or an operation of the registry behind its guard."""
+    if name in CONTROLS or name in POLICIES:
+        return (CONTROLS | POLICIES)[name]
     chosen = get_operations()[name]
     return lambda sample, rng: apply_operation(chosen, sample, rng, 1.0)
 
 
 def iter_samples(evidence: Evidence) -> Iterator[Sample]:
-    """Scene records of both tasks in turn, without end."""
+    """Scene records of both tasks in turn, without end; with facts where these are the evidence."""
     for seed in count():
         dataset = load_scenes("train", size=CHUNK, seed=seed)
         for example in dataset.examples:
-            facts = dataset.facts.get_facts(example.image)
+            facts = dataset.facts.get_facts(example.image) if evidence == "listed" else NOTHING_KNOWN
             yield Sample(example, dataset.images.load(example.image).image, facts, evidence)
+
+
+def tell_more(sample: Sample) -> Sample:
+    """A context of several sentences that, unlike those of scenes, do not hang together."""
+    example = sample.example
+    hidden = example.context.rpartition("hides a ")[2]
+    seen = [fact.replace(" at ", " is at ") for fact in sample.facts.captions if " at " in fact]
+    sentences = [f"A cloth hides a {hidden}", *(f"A {fact}." for fact in seen)]
+    return replace(sample, example=replace(example, context=" ".join(sentences)))
 
 
 def measure(name: str, variants: int, evidence: Evidence = "listed") -> Tally:
@@ -149,6 +180,10 @@ def measure(name: str, variants: int, evidence: Evidence = "listed") -> Tally:
             break
         if not tally.applied and tally.tried >= TRIES_IN_VAIN:
             break
+        if name in ON_CONTEXTS:
+            if sample.example.task != "factuality":
+                continue
+            sample = tell_more(sample)
         tally.tried += 1
         made = apply(sample, Random(f"{name}/{sample.example.id}"))
         if isinstance(made, Refusal):
@@ -225,17 +260,17 @@ def run(names: Sequence[str], variants: int, evidence: Evidence, nproc: int) -> 
 
 
 def main() -> None:
-    operations = [*get_operations()]
+    known = [*get_operations(), *POLICIES, *CONTROLS]
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--records", type=int, default=10_000, help="variants of each operation")
-    parser.add_argument("--operations", default=",".join([*operations, *CONTROLS]), help="names, with commas")
+    parser.add_argument("--operations", default=",".join(known), help="names, with commas")
     parser.add_argument("--evidence", choices=("listed", "record"), default="listed")
     parser.add_argument("--nproc", type=int, default=2)
     parser.add_argument("--json", type=Path, help="where the figures go")
     options = parser.parse_args()
     names = options.operations.split(",")
-    if unknown := [name for name in names if name not in operations and name not in CONTROLS]:
-        parser.error(f"no operation is called {unknown[0]}; there are {', '.join([*operations, *CONTROLS])}")
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"no operation is called {unknown[0]}; there are {', '.join(known)}")
     tallies = run(names, options.records, options.evidence, options.nproc)
     print(render_table(tallies))
     if options.json:

@@ -21,7 +21,9 @@ from hkdcli.augment.operations import get_operations
 from hkdcli.augment.policies import build_policy
 from hkdcli.cli import app
 from hkdcli.cli_options import EXAMPLES
-from hkdcli.recipe import Recipe, RunRecipe
+from hkdcli.recipe import Recipe
+from hkdcli.recipe_augment import AugmentRecipe
+from hkdcli.recipe_blocks import RecipePart
 from hkdcli.recipe_refine import RefineRecipe
 from hkdcli.recipe_schema import iterate_fields
 
@@ -74,6 +76,8 @@ train: {max_steps: 300, learning_rate: 1e-3}
   optional `@revision`, or `scenes:NAME` for one of the bundled models.
 - **Stage two.** A recipe of `hkd distill-refine` has the same blocks, with `refine` in place of `distill`.
   All levels but the last come ready.
+- **Variants.** `augment` shows records in a new variant each time; `hkd augment` has a recipe of its own
+  ([augmentation](augment.md)).
 - **Data.** `scenes` draws records; `file` reads them (with `images` for the folder of the photos). Paths
   are relative to the folder in which `hkd` is started.
 - **Changes.** `hkd distill-online recipe.yaml train.max_steps=10 pyramid.small.tuning=full` changes a
@@ -86,8 +90,8 @@ train: {max_steps: 300, learning_rate: 1e-3}
   looks like a number needs quotes.
 - **Secrets.** A recipe needs none: the hub token comes from `HF_TOKEN`. What looks like a secret is masked
   wherever a recipe is shown or stored.
-- **Editors.** `hkd schema > recipe.schema.json` (for stage two `hkd schema distill-refine`), then begin a
-  recipe with `# yaml-language-server: $schema=recipe.schema.json`.
+- **Editors.** `hkd schema > recipe.schema.json` (`hkd schema distill-refine` and `hkd schema augment` for the
+  others), then begin a recipe with `# yaml-language-server: $schema=recipe.schema.json`.
 """
 
 
@@ -178,10 +182,12 @@ def render_recipes() -> str:
     """Every field of a recipe as Markdown, after the notes on how to write one."""
     lines = [HOW_TO.strip(), "", "## Every field", "", *_render_fields(Recipe), ""]
     lines += ["## What stage two refines", "", "In place of `distill`; all other fields are those above.", ""]
-    return "\n".join([*lines, *_render_fields(RefineRecipe, "refine")]) + "\n"
+    lines += [*_render_fields(RefineRecipe, "refine"), ""]
+    lines += ["## What `hkd augment` makes", "", "A recipe of its own, of one dataset.", ""]
+    return "\n".join([*lines, *_render_fields(AugmentRecipe)]) + "\n"
 
 
-def _render_fields(kind: type[RunRecipe], block: str = "") -> list[str]:
+def _render_fields(kind: type[RecipePart], block: str = "") -> list[str]:
     """The fields of a block, or of a whole recipe, as a table."""
     lines = ["| field | values | default | meaning |", "|---|---|---|---|"]
     for key, field in iterate_fields(kind):

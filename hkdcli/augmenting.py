@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from hkdcli import __version__
 from hkdcli.errors import StoppedError, UsageError
 from hkdcli.opening import SCENES, DataOptions, open_data, open_source
-from hkdcli.outcome import Outcome, Table
+from hkdcli.outcome import Outcome
 from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.tables import tabulate_variants
 
 if TYPE_CHECKING:
     from hkdcli.augment.policies import Policy
@@ -64,6 +65,9 @@ def augment(
 
     Returns:
         Settings and counts.
+
+    Raises:
+        UsageError: There is nothing to make, or facts are given of scenes.
     """
     _check_target(target, Path(data.source))
     if data.facts is not None and data.source.startswith(SCENES):
@@ -153,7 +157,7 @@ def _augment(
         return Outcome(document, text=f"sheet: {target.preview}")
     summary = _write(dataset, policy, options, target, target.out, reporter)
     document |= {"out": str(target.out), **summary}
-    return Outcome(document, tables=_tabulate(summary["counts"]), text=_describe(summary, target.out))
+    return Outcome(document, tables=tabulate_variants(summary["counts"]), text=_describe(summary, target.out))
 
 
 def _draw_preview(dataset: Dataset, policy: Policy, options: AugmentOptions, path: Path) -> None:
@@ -259,23 +263,17 @@ def _count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _tabulate(counts: Mapping[str, Any]) -> list[Table]:
-    rows = [
-        [name, str(each["applied"]), str(each["refused"]), next(iter(each["reasons"]), "-")]
-        for name, each in counts["operations"].items()
-    ]
-    classes = [
-        [task, name, str(counts["classes_before"].get(task, {}).get(name, 0)), str(after)]
-        for task, found in counts["classes_after"].items()
-        for name, after in found.items()
-    ]
-    return [
-        Table("Operations", ("operation", "applied", "refused", "commonest reason"), rows),
-        Table("Classes", ("task", "class", "before", "after"), classes),
-    ]
-
-
 def _describe(summary: Mapping[str, Any], out: Path) -> str:
+    from hkdcli.augment.evidence import NOTHING_KNOWN
+
     counts = summary["counts"]
     left_out = f", {counts['left_out']} left out as nothing was applied" if counts["left_out"] else ""
-    return f"{out / 'records.jsonl'}: {counts['records']} records and {counts['variants']} variants{left_out}"
+    lines = [
+        f"{out / 'records.jsonl'}: {counts['records']} records and {counts['variants']} variants{left_out}"
+    ]
+    if any(NOTHING_KNOWN in each["reasons"] for each in counts["operations"].values()):
+        lines.append(
+            "Words were not swapped where nothing is known of the image: --facts FILE tells, "
+            "--evidence record does without."
+        )
+    return "\n".join(lines)

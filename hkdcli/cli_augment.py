@@ -12,7 +12,7 @@ from hkdcli.augmenting import AugmentOptions, Target
 from hkdcli.cli_options import AllowOutsideRoot, Images, Json, Overwrite, Resume, end
 from hkdcli.console import Console
 from hkdcli.opening import DataOptions
-from hkdcli.options import check_trusted, is_recipe, parse_probabilities, refuse_beside_recipe
+from hkdcli.options_augment import check_trusted, is_recipe, parse_probabilities, refuse_beside_recipe
 
 _RECORDS, _VARIANTS, _OWN = "Records", "Which variants", "Operations of your own"
 

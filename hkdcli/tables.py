@@ -75,3 +75,20 @@ def _render(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def tabulate_variants(counts: Mapping[str, Any]) -> list[Table]:
+    """How often each operation was applied and refused, and the classes before and after."""
+    rows = [
+        [name, str(each["applied"]), str(each["refused"]), next(iter(each["reasons"]), "-")]
+        for name, each in counts["operations"].items()
+    ]
+    classes = [
+        [task, name, str(counts["classes_before"].get(task, {}).get(name, 0)), str(after)]
+        for task, found in counts["classes_after"].items()
+        for name, after in found.items()
+    ]
+    return [
+        Table("Operations", ("operation", "applied", "refused", "commonest reason"), rows),
+        Table("Classes", ("task", "class", "before", "after"), classes),
+    ]

@@ -18,6 +18,7 @@ PolicyName = Literal["light", "standard", "strong"]
 OWN_PROBABILITY = 0.5
 """Of an operation that a user has added, under every policy."""
 _STRENGTHS: dict[PolicyName, float] = {"light": 0.4, "standard": 0.7, "strong": 1.0}
+# Of each operation, under light, standard and strong.
 _PROBABILITIES: dict[str, tuple[float, float, float]] = {
     "swap_object": (0.0, 0.25, 0.4),
     "swap_attribute": (0.0, 0.25, 0.4),

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from hkdcli.data.records import Example, is_none_choice
 from hkdcli.scenes.phrases import is_true
-from hkdcli.scenes.records import HIDES
 from hkdcli.scenes.world import COLOURS, COLUMNS, GRID, ROWS, SHAPES, SIZES, Cell, Scene
 
 _KINDS: tuple[tuple[str, ...], ...] = (SHAPES, tuple(COLOURS), SIZES)
@@ -63,7 +62,7 @@ def judge_claim(claim: str, context: str, scene: Scene) -> str:
         ValueError: it is no such claim, or one half is false and nothing is known of the other, which makes
             the verdict a matter of taste.
     """
-    told = re.search(rf"{HIDES} (\w+)", context)
+    told = re.search(r"\bhides an? (\w+)", context)
     halves = claim.removesuffix(".").split(" and ")
     truths = [_judge_half(half, told and told[1], scene) for half in halves]
     if None in truths:

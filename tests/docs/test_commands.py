@@ -18,8 +18,9 @@ from typer.main import get_command
 from hkdcli.__main__ import main
 from hkdcli.cli import app
 from hkdcli.recipe import Recipe
+from hkdcli.recipe_augment import AugmentRecipe
 from hkdcli.recipe_file import read_recipe
-from hkdcli.recipe_schema import KINDS
+from hkdcli.recipe_schema import KINDS, STAGES
 
 COMMANDS = list_commands()
 RECORDS = 2
@@ -46,6 +47,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(SHIPPED / "small", folder / "runs" / place)  # calibration is written into some
     shutil.copy(next((folder / "images").iterdir()), folder / "cat.png")
     write_scenes(folder / "scenes", load_scenes("test", size=4))
+    facts = [{"image_id": record["image_id"], "objects": ["circle"]} for record in records]
+    (folder / "facts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in facts))
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "augment.md").read_text(), re.DOTALL)
+    (folder / "posterize.py").write_text(block)
     return folder
 
 
@@ -90,7 +95,7 @@ def check_plain(words: Sequence[str], folder: Path) -> None:
 def check_distill(words: Sequence[str], folder: Path) -> None:
     """The recipe with its changes is read; where its data is at hand, a dry run goes over that too."""
     options = parse(words)
-    recipe = read_recipe(options["recipe"], KINDS[words[1]], options["overrides"] or [])
+    recipe = read_recipe(options["recipe"], STAGES[words[1]], options["overrides"] or [])
     splits = {name: split for name in ("train", "dev", "test") if (split := getattr(recipe.data, name))}
     if all(split.file is None or Path(split.file).exists() for split in splits.values()):
         few = [f"data.{name}.scenes.size=8" for name, split in splits.items() if split.scenes]
@@ -139,6 +144,26 @@ def run_stream(words: Sequence[str]) -> str:
     with open("records.jsonl", "rb") as records:
         command = [sys.executable, "-m", "hkdcli", *words]
         return subprocess.run(command, stdin=records, capture_output=True, text=True, check=True).stdout
+
+
+def check_augment(words: Sequence[str], folder: Path) -> None:
+    """A few records of each command, in one process; a recipe whose data is not here is read."""
+    options = parse(words)
+    source, out = options["source"], str(folder / "out")
+    if source.endswith(".yaml"):
+        recipe = read_recipe(Path(source), AugmentRecipe, options["overrides"] or [])
+        if recipe.data.file is not None and not Path(recipe.data.file).exists():
+            return
+        few = ["data.scenes.size=4"] if recipe.data.scenes else []
+    elif not is_at_hand(source):
+        return
+    else:
+        few = ["--limit", "2"]
+    own = {"--out", "--preview", "--limit", "--nproc"}
+    kept = drop_options(words[1:], *own, "--resume", "--overwrite", with_value=own)
+    place = ["--out", out] if options["out"] else ["--preview", str(folder / "sheet.png")]
+    assert main([*kept, *few, *place, "--nproc", "1"]) == 0
+    assert (folder / "out" / "augment.json").exists() or (folder / "sheet.png").exists()
 
 
 def check_merge(words: Sequence[str], folder: Path) -> None:
@@ -203,6 +228,7 @@ def check_script(words: Sequence[str], folder: Path) -> None:
 
 
 CHECKS: dict[str, Check] = {
+    "augment": check_augment,
     "distill-online": check_distill,
     "distill-refine": check_distill,
     "infer": check_infer,

@@ -9,6 +9,7 @@ import pytest
 
 from hkdcli.errors import RecipeError
 from hkdcli.recipe import Recipe, RunRecipe
+from hkdcli.recipe_blocks import RecipePart
 from hkdcli.recipe_file import build_recipe
 from hkdcli.recipe_refine import RefineRecipe
 from hkdcli.recipe_schema import KINDS
@@ -36,7 +37,7 @@ def build_refine(*overrides: str, text: str = REFINE_TEXT) -> RefineRecipe:
     return build_recipe(text, RefineRecipe, overrides)
 
 
-def find_kind(path: Path) -> type[RunRecipe]:
+def find_kind(path: Path) -> type[RecipePart]:
     """What a shipped recipe is to the command that its header names."""
     (command,) = {name for name in KINDS if f"# Run it: hkd {name} " in path.read_text("utf-8")}
     return KINDS[command]

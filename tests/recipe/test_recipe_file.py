@@ -13,7 +13,7 @@ from recipe_texts import TEXT, build, build_refine, find_kind, message, problems
 
 from hkdcli.errors import HkdError, RecipeError, UsageError
 from hkdcli.recipe import Recipe, RunRecipe
-from hkdcli.recipe_blocks import Lora, LoraTuning, Train
+from hkdcli.recipe_blocks import Lora, LoraTuning, RecipePart, Train
 from hkdcli.recipe_file import build_recipe, read_recipe, render_recipe
 from hkdcli.recipe_refine import RefineRecipe
 from hkdcli.recipe_schema import KINDS, build_schema, iterate_fields
@@ -24,7 +24,9 @@ RECIPES = sorted(path for path in FILES if path.parent.name != "accelerate")
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid(path: Path) -> None:
-    assert read_recipe(path, find_kind(path)).name.removesuffix("-refined").endswith(path.stem)
+    recipe = read_recipe(path, find_kind(path))
+    if isinstance(recipe, RunRecipe):
+        assert recipe.name.removesuffix("-refined").endswith(path.stem)
 
 
 def test_problems_come_all_at_once_in_the_layout_of_the_house() -> None:
@@ -224,13 +226,13 @@ def test_the_resolved_recipe_explains_every_field() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS.values())
-def test_every_field_is_described_in_a_sentence(kind: type[RunRecipe]) -> None:
+def test_every_field_is_described_in_a_sentence(kind: type[RecipePart]) -> None:
     for key, field in iterate_fields(kind):
         assert field["description"].endswith("."), key
 
 
 @pytest.mark.parametrize("kind", KINDS.values())
-def test_the_schema_is_json_and_refuses_unknown_keys(kind: type[RunRecipe]) -> None:
+def test_the_schema_is_json_and_refuses_unknown_keys(kind: type[RecipePart]) -> None:
     document = json.loads(json.dumps(build_schema(kind), allow_nan=False))
     assert document["additionalProperties"] is False
     assert all(part["additionalProperties"] is False for part in document["$defs"].values())
