@@ -98,7 +98,8 @@ def flip(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
 
     Preserves objects, colours, sizes, counts, and what is above what. Left alone is a record in which a word
     may be a side or something else ("right now"), that speaks of something else that mirroring turns round
-    ("clockwise"), or of something to read.
+    ("clockwise"), or of something to read; and one with sides whose `correct_answer` says otherwise than its
+    letters.
     """
     example, mirrored = sample.example, ImageOps.mirror(sample.image)
     exchanged, hidden = _reword(example, exchange_sides), _reword(example, hide_sides)
