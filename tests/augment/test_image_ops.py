@@ -163,6 +163,20 @@ def test_parameters_stay_within_their_limits_and_come_near_them(name, parameter,
     assert max(drawn) - min(drawn) > (most - least) / 3
 
 
+class Farthest(Random):
+    """Draws the end of every range."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+def test_hue_stays_within_its_limit_at_the_very_end_of_the_range():
+    for seed in range(4):
+        made = apply_operation(get_operations()["hue"], Sample(PLAIN, PICTURE), Farthest(seed), 1.0)
+        assert isinstance(made, Change)
+        assert 11 < abs(made.parameters["degrees"]) <= 12
+
+
 @given(st.tuples(st.integers(1, 700), st.integers(1, 700)), st.integers(0, 2**32))
 def test_crop_leaves_at_least_95_percent_of_each_side(size, seed):
     made = apply("crop", Image.new("RGB", size), seed)
@@ -280,6 +294,12 @@ def test_noise_is_gaussian_with_the_deviation_that_it_tells_and_its_own_for_each
         (grain[:, 1:], grain[:, :-1]),
     ):
         assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.03
+
+
+def test_noise_of_two_seeds_has_nothing_in_common():
+    image = Image.new("RGB", (150, 150), (128, 128, 128))
+    one, other = (levels(change("noise", image, seed).image).ravel() for seed in (0, 1))
+    assert abs(np.corrcoef(one, other)[0, 1]) < 0.03
 
 
 def test_jpeg_costs_more_the_lower_its_quality():
