@@ -51,6 +51,8 @@ class Lexicon:
         attributes: values.
         gradual: groups of values that are a matter of degree.
         opposites: words for how things lie, both ways.
+        ambiguous: forms that are no sure mention of a thing.
+        denials: words that speak of what is not there.
         depictions: words for images of things.
         fixed: words that make one expression with the word before.
     """
@@ -59,6 +61,8 @@ class Lexicon:
     attributes: Mapping[str, Entry]
     gradual: frozenset[str]
     opposites: Mapping[str, str]
+    ambiguous: frozenset[str]
+    denials: frozenset[str]
     depictions: frozenset[str]
     fixed: frozenset[str]
 
@@ -76,6 +80,8 @@ def load_lexicon() -> Lexicon:
         dict(_build_attributes(content)),
         frozenset(content["gradual"]),
         opposites | {second: first for first, second in opposites.items()},
+        frozenset(content["ambiguous"]),
+        frozenset(content["denials"]),
         frozenset(word for row in content["depictions"] for word in row),
         frozenset(content["fixed"]),
     )

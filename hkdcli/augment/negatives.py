@@ -98,6 +98,9 @@ def _swap(
     reasons: Counter[str] = Counter()
     for choice in true:
         span = find_span(example, choice)
+        if span is not None and _is_denied(example.caption, span):
+            reasons["the sentence may deny it"] += 1
+            continue
         for made in () if span is None else attempt(sample, span, rng):
             if isinstance(made, str):
                 reasons[made] += 1
@@ -116,6 +119,15 @@ def _check_kind(example: Example) -> Refusal | None:
     return Refusal("no gold") if example.answer is None else None
 
 
+def _is_denied(caption: str, span: Span) -> bool:
+    """Whether the sentence of a phrase may speak of what is not there."""
+    start = max(caption.rfind(mark, 0, span.start) for mark in ".;!?\n") + 1
+    ends = [end for mark in ".;!?\n" if (end := caption.find(mark, span.end)) >= 0]
+    words = read_words(caption[start : min(ends, default=len(caption))])
+    denials = load_lexicon().denials
+    return any(word.text in denials or word.text.endswith(("n't", "n\u2019t")) for word in words)
+
+
 def _try_objects(sample: Sample, span: Span, rng: Random) -> Iterator[Attempt]:
     lexicon, example = load_lexicon(), sample.example
     words, elsewhere = read_words(example.caption), read_elsewhere(example, span)
@@ -124,6 +136,8 @@ def _try_objects(sample: Sample, span: Span, rng: Random) -> Iterator[Attempt]:
         old = found.entry
         if record & lexicon.depictions:
             yield "it may be an image of a thing"
+        elif example.caption[words[found.first].start : words[found.last].end].lower() in lexicon.ambiguous:
+            yield "the word means something else too"
         elif follows_noun(words, found):
             yield "it may be half of a compound"
         elif elsewhere & old.mentions or old.singulars & old.plurals:
