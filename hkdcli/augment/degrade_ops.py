@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 
 from hkdcli.augment.operations import Change, Refusal, Sample, operation
 
-BLUR_LIMIT = 0.007
+BLUR_LIMIT = 0.01
 """Standard deviation, as a share of the short side."""
 NOISE_LIMIT = 12.0
 """Standard deviation, of 255."""
@@ -27,7 +27,7 @@ SMALLEST_SIDE_PX = 48
 
 @operation("image", may_falsify=("text", "quality"), group="degrade")
 def blur(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
-    """Blurs by a Gaussian of at most 0.7 % of the short side.
+    """Blurs by a Gaussian of at most 1 % of the short side.
 
     Preserves objects, colours, sizes, counts and places; may falsify what is to be read, "sharp", "in focus".
     """
