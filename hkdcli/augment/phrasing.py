@@ -65,7 +65,7 @@ def _occurrences(caption: str, phrase: str) -> Iterator[tuple[int, int]]:
 
 
 def find_entries(caption: str, span: Span, entries: Mapping[str, Entry]) -> Iterator[Found]:
-    """Every entry in a phrase, the longest first where one begins with another.
+    """Every entry in a phrase; of several that begin with one word the longest, be it longer than the phrase.
 
     Args:
         caption: the caption.
@@ -73,21 +73,26 @@ def find_entries(caption: str, span: Span, entries: Mapping[str, Entry]) -> Iter
         entries: by the forms that they are found by.
 
     Yields:
-        Found: Each, in the caption's words as `read_words` gives them.
+        Found: Each that lies in the phrase, in the caption's words as `read_words` gives them.
     """
     words = read_words(caption)
-    inside = [i for i, word in enumerate(words) if span.start <= word.start and word.end <= span.end]
     index = 0
-    while index < len(inside):
-        for length in range(min(_LONGEST, len(inside) - index), 0, -1):
-            chosen = words[inside[index] : inside[index] + length]
-            form = " ".join(word.text for word in chosen)
-            if form in entries and all(word.follows for word in chosen[1:]):
-                entry = entries[form]
-                yield Found(entry, inside[index], inside[index] + length - 1, form not in entry.singulars)
-                index += length - 1
-                break
-        index += 1
+    while index < len(words):
+        length, entry = _find_longest(words[index : index + _LONGEST], entries)
+        last = index + max(length, 1) - 1
+        if entry is not None and span.start <= words[index].start and words[last].end <= span.end:
+            form = " ".join(word.text for word in words[index : last + 1])
+            yield Found(entry, index, last, form not in entry.singulars)
+        index = last + 1
+
+
+def _find_longest(words: Sequence[Word], entries: Mapping[str, Entry]) -> tuple[int, Entry | None]:
+    """How many of the words are the longest entry, and which; 0 and None where they are none."""
+    for length in range(len(words), 0, -1):
+        form = " ".join(word.text for word in words[:length])
+        if form in entries and all(word.follows for word in words[1:length]):
+            return length, entries[form]
+    return 0, None
 
 
 def put_in(example: Example, span: Span, found: tuple[int, int], word: str) -> Example:
