@@ -13,8 +13,9 @@ from PIL import Image, ImageFilter
 
 from hkdcli.augment.operations import Change, Refusal, Sample, operation
 
-BLUR_LIMIT = 0.01
-"""Standard deviation, as a share of the short side."""
+BLUR_LIMIT_PX = 0.36
+BLUR_LIMIT = 0.005
+"""Standard deviation: so many pixels, and this share of the short side; a small drawing needs the pixels."""
 NOISE_LIMIT = 12.0
 """Standard deviation, of 255."""
 JPEG_QUALITIES = (35, 90)
@@ -27,11 +28,12 @@ SMALLEST_SIDE_PX = 48
 
 @operation("image", may_falsify=("text", "quality"), group="degrade")
 def blur(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
-    """Blurs by a Gaussian of at most 1 % of the short side.
+    """Blurs by a Gaussian of at most 0.36 pixels and 0.5 % of the short side.
 
     Preserves objects, colours, sizes, counts and places; may falsify what is to be read, "sharp", "in focus".
     """
-    radius_px = round(BLUR_LIMIT * min(sample.image.size) * rng.uniform(0.3, 1) * strength, 3)
+    limit_px = BLUR_LIMIT_PX + BLUR_LIMIT * min(sample.image.size)
+    radius_px = round(limit_px * rng.uniform(0.3, 1) * strength, 3)
     if radius_px < 0.1:
         return Refusal("nothing to change")
     image = sample.image.filter(ImageFilter.GaussianBlur(radius_px))

@@ -151,7 +151,7 @@ def test_photometric_factors_stay_within_the_limit_which_a_named_colour_lowers(
     ("name", "parameter", "least", "most"),
     [
         ("hue", "degrees", -12, 12),
-        ("blur", "radius_px", 0, 0.01 * 180),
+        ("blur", "radius_px", 0, 0.36 + 0.005 * 180),
         ("noise", "deviation", 0, 12),
         ("jpeg", "quality", 35, 90),
         ("rescale", "scale", 0.5, 1),
