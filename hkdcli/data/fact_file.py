@@ -65,8 +65,9 @@ def read_facts(path: Path) -> FactTable:
     if bad:
         lines = [f"{path.name}: {len(bad)} faults in {total} lines of facts", *render_first_ids(bad)]
         raise DataError("\n  ".join(lines), bad)
-    if not total:
-        raise DataError(f"{path.name}: holds no facts")
+    if not objects and not any(captions.values()):
+        hint = 'Such a line does: {"image_id": "1.jpg", "objects": ["dog"], "captions": ["A dog sleeps."]}'
+        raise DataError(f"{path.name}: holds no facts, neither objects nor captions", hint=hint)
     return FactTable(
         {
             name: ImageFacts(

@@ -66,7 +66,10 @@ def test_every_fault_is_named_at_once_with_its_line(tmp_path):
     assert all("facts.jsonl" in row.path for row in caught.value.rows)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "no json", '{"image_id": "a", "image_id": "b"}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", '{"image_id": "1.jpg", "width": 3}', "no json", '{"image_id": "a", "image_id": "b"}'],
+)
 def test_a_file_that_holds_no_facts_is_refused(content, tmp_path):
     path = tmp_path / "facts.jsonl"
     path.write_text(content)
