@@ -66,7 +66,7 @@ class Ahead(Generic[Item, Made]):
             except (OSError, EOFError) as error:
                 self.workers = 0
                 self.reporter.warn(
-                    f"a worker that {self.task} failed ({error or 'it was killed'}); going on without "
+                    f"a worker that {self.task} failed ({str(error) or 'it was killed'}); going on without "
                     f"workers. {_describe_limits()}"
                 )
         for item in items[done:]:
