@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -72,7 +72,8 @@ def augment(
     _check_target(target, Path(data.source))
     if data.facts is not None and data.source.startswith(SCENES):
         raise UsageError("everything is known of scenes", hint="--facts goes with a file of records.")
-    dataset = open_data(data, reporter)
+    # "keep" is for commands that owe a row for each record.
+    dataset = open_data(replace(data, on_bad="skip" if data.on_bad == "skip" else "error"), reporter)
     return _augment(dataset, options, target, reporter, skips=data.on_bad == "skip")
 
 
@@ -146,9 +147,11 @@ def _augment(
 
         load_own_operations(options.operations)
     policy = build_policy(options.policy, options.probabilities, evidence=options.evidence)
-    if skips:
-        dataset = skip_bad_images(dataset, max_bad=max_bad)
-    check_dataset(dataset, need_answers=False, check_images=not skips)
+    if target.out is not None:  # a sheet needs few images, and says of which one it cannot read
+        reporter.note(f"checking the images of {len(dataset.examples)} records")
+        if skips:
+            dataset = skip_bad_images(dataset, max_bad=max_bad)
+        check_dataset(dataset, need_answers=False, check_images=not skips)
     document: dict[str, Any] = {"preview": None, "out": None}
     if target.preview is not None:
         _draw_preview(dataset, policy, options, target.preview)

@@ -57,7 +57,8 @@ def test_a_recipe_says_the_same_as_options(whole, tmp_path):
 
 def test_a_sheet_alone_writes_no_dataset(tmp_path):
     said = call_hkd("augment", "scenes:train", "--limit", "5", "--preview", tmp_path / "s.png")
-    assert Image.open(tmp_path / "s.png").width > 500
+    with Image.open(tmp_path / "s.png") as sheet:
+        assert sheet.width > 500
     assert [path.name for path in tmp_path.iterdir()] == ["s.png"] and "s.png" in said.out
 
 
@@ -113,14 +114,14 @@ def test_code_of_ones_own_runs_only_where_it_is_trusted(tmp_path, monkeypatch):
     code.write_text(
         "from pathlib import Path\nfrom hkdcli.augment.operations import Change, operation\n"
         f"Path({str(tmp_path / 'ran')!r}).touch()\n\n"
-        "@operation('image')\ndef same_again(sample, rng, strength):\n"
-        "    'Copies the picture.'\n    return Change(sample.example, sample.image.copy(), {'n': 1})\n"
+        "@operation('image')\ndef inverted(sample, rng, strength):\n"
+        "    'Turns light into dark.'\n    return Change(sample.example, sample.image.point(lambda v: 255 - v), {'n': 1})\n"
     )
     words = [*COMMAND, "--out", tmp_path / "d", "--operations", code]
     assert "--trust-code" in call_hkd(*words, code=2).err and not (tmp_path / "ran").exists()
-    call_hkd(*words, "--trust-code", "--set", "same_again=1", "--nproc", "2")
+    call_hkd(*words, "--trust-code", "--set", "inverted=1", "--nproc", "2")
     counts = json.loads((tmp_path / "d" / "augment.json").read_text())["counts"]
-    assert counts["operations"]["same_again"]["applied"] == 48
+    assert counts["operations"]["inverted"]["applied"] == 48
 
 
 def test_data_that_is_absent_is_data_refused(tmp_path):
