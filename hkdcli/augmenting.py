@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -232,7 +231,7 @@ def _choose_copies(dataset: Dataset, options: AugmentOptions) -> tuple[int, ...]
 
 def _build_settings(dataset: Dataset, policy: Policy, options: AugmentOptions) -> dict[str, Any]:
     """All that decides which bytes are written, but for the pixels of the pictures."""
-    from hkdcli.data.datasets import hash_examples
+    from hkdcli.data.datasets import hash_examples, hash_facts
 
     own = options.operations
     return {
@@ -240,7 +239,7 @@ def _build_settings(dataset: Dataset, policy: Policy, options: AugmentOptions) -
         "pillow": metadata.version("pillow"),
         "numpy": metadata.version("numpy"),
         "records": hash_examples(dataset.examples),
-        "facts": _hash_facts(dataset),
+        "facts": hash_facts(dataset),
         "seed": options.seed,
         "copies": options.copies,
         "balance": options.balance,
@@ -250,15 +249,6 @@ def _build_settings(dataset: Dataset, policy: Policy, options: AugmentOptions) -
         "evidence": policy.evidence,
         "operations": None if own is None else hashlib.sha256(own.read_bytes()).hexdigest(),
     }
-
-
-def _hash_facts(dataset: Dataset) -> str:
-    digest = hashlib.sha256()
-    for name in dict.fromkeys(example.image for example in dataset.examples):
-        facts = asdict(dataset.facts.get_facts(name))
-        facts["vocabulary"] = sorted(facts["vocabulary"])
-        digest.update(json.dumps(facts).encode())
-    return digest.hexdigest()
 
 
 def _count_cores() -> int:

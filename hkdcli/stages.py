@@ -153,14 +153,17 @@ def build_facts(recipe: RunRecipe, splits: Mapping[str, Dataset]) -> Facts:
     Returns:
         The facts, as the run's manifest keeps them.
     """
-    from hkdcli.data.datasets import hash_examples
+    from hkdcli.data.datasets import hash_examples, hash_facts
     from hkdcli.recipe_file import render_recipe
     from hkdcli.runs import Facts
 
+    data = {name: hash_examples(split.examples) for name, split in splits.items()}
+    if recipe.augment is not None:  # words are swapped by them
+        data["facts"] = hash_facts(splits["train"])
     return Facts(
         recipe=recipe.model_dump(mode="json"),
         recipe_text=render_recipe(recipe),
-        data={name: hash_examples(split.examples) for name, split in splits.items()},
+        data=data,
         command=shlex.join(["hkd", *sys.argv[1:]]),
     )
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -194,6 +194,15 @@ def hash_examples(examples: Iterable[Example]) -> str:
     for example in examples:
         text = json.dumps([example.task, render_row(example)], sort_keys=True, allow_nan=False)
         digest.update(text.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def hash_facts(dataset: Dataset) -> str:
+    """Hash what is known of the images of a dataset beyond its records: sha256 hex."""
+    digest = hashlib.sha256()
+    for name in dict.fromkeys(example.image for example in dataset.examples):
+        facts = asdict(dataset.facts.get_facts(name))
+        digest.update(json.dumps({**facts, "vocabulary": sorted(facts["vocabulary"])}).encode())
     return digest.hexdigest()
 
 

@@ -9,6 +9,7 @@ import torch
 from hkdcli.distill import stepper
 from hkdcli.engine import distill_online, distill_refine, plan_distillation
 from hkdcli.errors import RecipeError, UsageError
+from hkdcli.scenes.source import load_scenes, write_scenes
 
 RECIPE = """
 name: tiny
@@ -83,6 +84,18 @@ def test_an_unknown_operation_is_refused_before_anything_is_written(recipe, tmp_
         with pytest.raises(UsageError, match="flop; did you mean flip"):
             begin()
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_resumed_with_the_same_facts_or_not_at_all(recipe, tmp_path):
+    write_scenes(tmp_path / "in", load_scenes("train", size=6))
+    facts = tmp_path / "facts.jsonl"
+    facts.write_text('{"image_id": "1.png", "objects": ["red circle"]}\n')
+    source = f"data.train={{file: {tmp_path / 'in' / 'records.json'}, facts: {facts}}}"
+    distill_online(recipe, [source, "train.max_steps=1"], out=tmp_path / "run")
+    distill_online(recipe, [source, "train.max_steps=1"], out=tmp_path / "run", resume=True)
+    facts.write_text('{"image_id": "1.png", "objects": ["blue circle"]}\n')
+    with pytest.raises(UsageError, match=r"data\.facts"):
+        distill_online(recipe, [source, "train.max_steps=1"], out=tmp_path / "run", resume=True)
 
 
 def test_stage_two_stores_no_signals_of_variants(recipe, tmp_path):

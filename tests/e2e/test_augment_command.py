@@ -115,7 +115,8 @@ def test_code_of_ones_own_runs_only_where_it_is_trusted(tmp_path, monkeypatch):
         "from pathlib import Path\nfrom hkdcli.augment.operations import Change, operation\n"
         f"Path({str(tmp_path / 'ran')!r}).touch()\n\n"
         "@operation('image')\ndef inverted(sample, rng, strength):\n"
-        "    'Turns light into dark.'\n    return Change(sample.example, sample.image.point(lambda v: 255 - v), {'n': 1})\n"
+        "    'Turns light into dark.'\n    dark = sample.image.point(lambda v: 255 - v)\n"
+        "    return Change(sample.example, dark, {'n': 1})\n"
     )
     words = [*COMMAND, "--out", tmp_path / "d", "--operations", code]
     assert "--trust-code" in call_hkd(*words, code=2).err and not (tmp_path / "ran").exists()
