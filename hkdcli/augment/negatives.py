@@ -15,7 +15,7 @@ from hkdcli.augment.phrasing import (
     Span,
     find_entries,
     find_span,
-    follows_noun,
+    is_half,
     put_in,
     read_elsewhere,
     read_grams,
@@ -138,8 +138,8 @@ def _try_objects(sample: Sample, span: Span, rng: Random) -> Iterator[Attempt]:
             yield "it may be an image of a thing"
         elif example.caption[words[found.first].start : words[found.last].end].lower() in lexicon.ambiguous:
             yield "the word means something else too"
-        elif follows_noun(words, found):
-            yield "it may be half of a compound"
+        elif is_half(words, found):
+            yield "it may be half of an expression"
         elif elsewhere & old.mentions or old.singulars & old.plurals:
             yield "the thing is spoken of elsewhere"
         else:
@@ -226,7 +226,8 @@ def _quote_facts(sample: Sample, span: Span) -> Iterator[Example]:
     after = [word.text for word in words if word.start >= span.end]
     if len(example.answer or ()) > 1 or len(before) + len(after) < 2:
         return
-    for fact in sample.facts.captions:
+    for quoted in sample.facts.captions:
+        fact = quoted.lower() if quoted.isupper() and not example.caption.isupper() else quoted
         known = read_words(fact)
         texts = [word.text for word in known]
         inner = known[len(before) : len(known) - len(after)]

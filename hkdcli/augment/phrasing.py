@@ -157,9 +157,10 @@ def read_elsewhere(example: Example, span: Span) -> frozenset[str]:
     return read_grams([*caption, example.caption_question, *others])
 
 
-def follows_noun(words: Sequence[Word], found: Found) -> bool:
-    """Whether words may be half of a compound ("hot dog", "dog house"): a noun stands right beside them."""
+def is_half(words: Sequence[Word], found: Found) -> bool:
+    """Whether words may be half of an expression: beside a noun ("dog house"), before "of" ("bowl of food")."""
     before = words[found.first - 1] if found.first else None
     after = words[found.last + 1] if found.last + 1 < len(words) else None
-    is_second = before is not None and words[found.first].follows and before.part == "noun"
-    return is_second or (after is not None and after.follows and after.part in ("noun", "modifier"))
+    if before is not None and words[found.first].follows and before.part == "noun":
+        return True
+    return after is not None and after.follows and (after.part in ("noun", "modifier") or after.text == "of")

@@ -100,6 +100,15 @@ def test_things_that_are_taken_for_one_another_are_not_exchanged():
     assert refuse("swap_object", make("A couch.", "couch"), facts("couch", vocabulary=("couch", "chair")))
 
 
+@pytest.mark.parametrize(
+    ("thing", "listed", "overlooked"), [("toilet", "dining table", "chair"), ("bowl", "fork", "knife")]
+)
+def test_what_stands_beside_a_listed_thing_as_a_rule_is_not_taken_to_be_absent(thing, listed, overlooked):
+    example, vocabulary = make(f"A person beside a {thing}.", thing), (thing, listed, overlooked)
+    assert run_often("swap_object", example, facts(thing, vocabulary=(thing, overlooked)))
+    refuse("swap_object", example, facts(thing, listed, vocabulary=vocabulary))
+
+
 def test_a_near_thing_in_the_picture_forbids_the_word():
     known = facts("dog", "truck", vocabulary=("dog", "truck", "car", "bus"))
     assert refuse("swap_object", make("A motorcycle.", "motorcycle"), known)
@@ -168,6 +177,7 @@ def test_an_becomes_a():
         ("A cat on a couch.", ["dog"]),
         ("A person on a couch.", ["person"]),
         ("A hot dog on a plate.", ["dog"]),
+        ("A dog of the police.", ["dog"]),
     ],
 )
 def test_what_is_not_clear_is_left_alone(caption, phrases):
@@ -234,6 +244,12 @@ def test_a_fact_that_differs_in_the_phrase_alone_repairs_a_caption():
     made = run("repair", example, known)
     assert made.example.caption == "A girl eats a pepperoni pizza." and made.example.answer == {"A"}
     assert made.example.choices[1].text == "pepperoni pizza"
+
+
+def test_a_fact_in_capitals_is_quoted_in_small_letters():
+    example = make("Lots of bicycles on a lawn.", "bicycles", gold="B")
+    made = run("repair", example, facts(captions=("LOTS OF TOILETS ON A LAWN",)))
+    assert made.example.caption == "Lots of toilets on a lawn."
 
 
 def test_a_repair_needs_a_no_hallucination_to_point_to():
