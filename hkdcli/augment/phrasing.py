@@ -158,7 +158,7 @@ def read_elsewhere(example: Example, span: Span) -> frozenset[str]:
 
 
 def is_half(words: Sequence[Word], found: Found) -> bool:
-    """Whether words may be half of an expression: beside a noun ("dog house"), before "of" ("bowl of food")."""
+    """Whether words may be half of an expression: beside a noun ("dog house"), before "of" ("cup of tea")."""
     before = words[found.first - 1] if found.first else None
     after = words[found.last + 1] if found.last + 1 < len(words) else None
     if before is not None and words[found.first].follows and before.part == "noun":
