@@ -14,7 +14,8 @@ from hkdcli.data.english import RELATIVES
 from hkdcli.data.phrases import Word, read_words
 from hkdcli.data.records import Choice, Example, is_none_choice
 
-_LONGEST = 3  # words of an entry
+LONGEST = 3
+"""Words of the longest entry."""
 _SENTENCE_END = frozenset('.!?:;\n"\u201c')
 _SUBJECTS = frozenset(("i", "you", "he", "she", "it", "we", "they", *RELATIVES))
 
@@ -81,7 +82,7 @@ def find_entries(caption: str, span: Span, entries: Mapping[str, Entry]) -> Iter
     words = read_words(caption)
     index = 0
     while index < len(words):
-        length, entry = _find_longest(words[index : index + _LONGEST], entries)
+        length, entry = _find_longest(words[index : index + LONGEST], entries)
         last = index + max(length, 1) - 1
         if entry is not None and span.start <= words[index].start and words[last].end <= span.end:
             form = " ".join(word.text for word in words[index : last + 1])
@@ -148,7 +149,7 @@ def read_grams(texts: Iterable[str]) -> frozenset[str]:
     grams: set[str] = set()
     for text in texts:
         words = split_words(fold_text(text))
-        for length in range(1, _LONGEST + 1):
+        for length in range(1, LONGEST + 1):
             grams.update(" ".join(words[i : i + length]) for i in range(len(words) - length + 1))
     return frozenset(grams)
 
