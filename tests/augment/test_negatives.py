@@ -297,8 +297,9 @@ def test_on_scenes_the_oracle_agrees_with_every_answer(index, name, seed):
 
 
 SAID = (
-    "a an the dog cats red large hot wine of in on , . and no apple A Dog's \u00e9 [ ( * glass above left DOG Red "
-    "traffic light slice pizza \u201cbus\u201d bus bus-stop sheep watches \U0001f415 \u200b \\ wooden behind"
+    "a an the dog cats red large hot wine of in on , . and no apple A Dog's \u00e9 [ ( * glass above left "
+    "DOG Red traffic light slice pizza \u201cbus\u201d bus bus-stop sheep watches \U0001f415 \u200b \\ "
+    "wooden behind"
 )
 WORDS = st.sampled_from(SAID.split(" "))
 EVIDENCE = st.sampled_from(["listed", "record"])
