@@ -118,7 +118,8 @@ def put_in(example: Example, span: Span, found: tuple[int, int], word: str) -> E
     before = words[found[0] - 1] if found[0] else None
     if before is not None and first.follows and before.text in ("a", "an"):
         article = choose_article(word, example.caption[before.start : before.end])
-        edits.insert(0, (before.start, before.end, article))
+        is_loud = example.caption.isupper()
+        edits.insert(0, (before.start, before.end, article.upper() if is_loud else article))
     return rewrite(example, span, edits)
 
 

@@ -102,6 +102,17 @@ def test_by_silence_what_goes_without_saying_is_not_taken_to_be_absent(caption, 
     assert all(each.parameters["to"] != never for each in made)
 
 
+def test_what_only_the_record_names_is_not_written():
+    known = facts("dog", vocabulary=("horse", "elephant"))
+    made = run_often("swap_object", make("A dog watches a pony.", "dog"), known)
+    assert {each.parameters["to"] for each in made} == {"elephant"}
+
+
+def test_the_text_of_an_answer_that_is_no_longer_right_goes():
+    example = make("A dog.", "dog", extra={"correct_answer": "No hallucination", "source": "x"})
+    assert run_often("swap_object", example, facts("dog"))[0].example.extra == {"source": "x"}
+
+
 def test_by_silence_a_kind_that_is_named_forbids_all_its_things():
     example = make("A dog watches an animal.", "dog")
     assert refuse("swap_object", example, evidence="record") == "the record speaks of the like"
@@ -132,6 +143,18 @@ def test_number_article_and_case_stay_right(caption, phrase, expected):
     assert {
         made.example.caption for made in run_often("swap_object", make(caption, phrase), known)
     } == expected
+
+
+def test_a_caption_in_capitals_stays_in_capitals():
+    known = facts("dog", vocabulary=("elephant",))
+    made = run_often("swap_object", make("A DOG RUNS.", "DOG"), known)
+    assert made[0].example.caption == "AN ELEPHANT RUNS."
+
+
+def test_a_capital_that_begins_a_sentence_makes_no_name():
+    known = facts("dog", vocabulary=("horse",))
+    made = run_often("swap_object", make("It rains. Dogs run.", "Dogs"), known)
+    assert made[0].example.caption == "It rains. Horses run."
 
 
 def test_an_becomes_a():
@@ -169,6 +192,8 @@ def test_an_becomes_a():
         ("A man who watches a parade.", ["watches a parade"]),
         ("They train for a race.", ["train for a race"]),
         ("The boats will sink.", ["will sink"]),
+        ("He wants to train.", ["to train"]),
+        ("He stops and crosses.", ["crosses"]),
         ("The village is remote.", ["remote"]),
         ("A person who bears a load.", ["bears a load"]),
         ("An apple a day.", ["apple"]),
@@ -214,6 +239,28 @@ def test_a_listing_with_colours_does():
         made.example.caption for made in run_often("swap_attribute", make("A red bus.", "red bus"), known)
     }
     assert captions and not captions & {"A pink bus.", "An orange bus."} and "A green bus." in captions
+
+
+@pytest.mark.parametrize(
+    ("objects", "choices", "expected"),
+    [
+        (("red bus",), ("red bus",), {"green", "blue"}),
+        (("red bus", "cyan bus"), ("red bus",), set()),
+        (("red bus", "bus"), ("red bus",), set()),
+        (("red bus",), ("red",), set()),
+        (("red bus",), ("red bus", "Green bus"), {"blue"}),
+    ],
+)
+def test_a_colour_is_written_that_nothing_listed_is_or_could_be_taken_for(objects, choices, expected):
+    example = make("A bus, red bus.", *choices, gold="A" if len(choices) == 1 else "C")
+    known = facts(*objects, vocabulary=("green bus", "blue bus"))
+    made = [run("swap_attribute", example, known, seed=seed) for seed in range(40)]
+    written = {each.parameters["to"].split()[0] for each in made if isinstance(each, Change)}
+    assert written == expected
+
+
+def test_a_phrase_that_stands_twice_in_its_caption_is_left_alone():
+    refuse("swap_attribute", make("A red bus and a red bus.", "red bus"), evidence="record")
 
 
 def test_a_size_is_turned_round_only_by_what_is_listed():

@@ -61,3 +61,8 @@ def test_a_fact_between_commas_takes_neither_full_stop_nor_capital_along(caption
 
 def test_a_fact_that_tells_the_same_repairs_nothing():
     refuse("repair", make("A red dog, a ball.", "A red dog", gold="B"), facts(captions=("a red dog.",)))
+
+
+def test_a_fact_about_another_thing_repairs_nothing():
+    example = make("A red dog on a mat, a ball.", "A red dog on a mat", gold="B")
+    refuse("repair", example, facts(captions=("A brown dog on a rug",)))
