@@ -77,7 +77,7 @@ def _swap(
         for made in () if span is None else attempt(sample, span, rng):
             if isinstance(made, str):
                 reasons[made] += 1
-            elif says_something_new(example, made, choice.id):
+            elif says_something_new(made, choice.id):
                 answer = (example.answer or frozenset()) - {example.none_id} | {choice.id}
                 return relabel(sample, made, choice.id, frozenset(answer))
     return Refusal(reasons.most_common(1)[0][0] if reasons else "no word to swap")

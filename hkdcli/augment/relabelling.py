@@ -30,12 +30,10 @@ def is_denied(caption: str, span: Span) -> bool:
     return any(word.text in denials or word.text.endswith(("n't", "n\u2019t")) for word in words)
 
 
-def says_something_new(before: Example, after: Example, choice_id: str) -> bool:
-    """Whether the changed phrase stands once in its caption, is no other choice, and nothing denies it."""
-    new = next(choice for choice in after.choices if choice.id == choice_id)
-    others = [choice.text.casefold() for choice in after.choices if choice.id != choice_id]
-    span = find_span(after, new)
-    return span is not None and new.text.casefold() not in others and not is_denied(after.caption, span)
+def says_something_new(after: Example, choice_id: str) -> bool:
+    """Whether a changed phrase stands once in its caption, where no other choice stands and nothing denies it."""
+    span = find_span(after, next(choice for choice in after.choices if choice.id == choice_id))
+    return span is not None and not is_denied(after.caption, span)
 
 
 def relabel(sample: Sample, made: Example, choice_id: str, answer: frozenset[str]) -> Change:

@@ -34,7 +34,7 @@ def repair(sample: Sample, rng: Random, strength: float) -> Change | Refusal:
     for choice in false:
         span = find_span(example, choice)
         made = [] if span is None else [*_quote_facts(sample, span), *_correct_by_facts(sample, span)]
-        fitting = [each for each in made if says_something_new(example, each, choice.id)]
+        fitting = [each for each in made if says_something_new(each, choice.id)]
         answer = (example.answer or frozenset()) - {choice.id}
         if not answer and example.none_id is not None:
             answer = frozenset({example.none_id})
