@@ -45,9 +45,13 @@ _PARTS = _read(
 _BEFORE_PARTS = _DETERMINERS | _TO | _HEIGHTS | _DEPTHS | _read("a an in from with of by closer")
 _IDIOMS = {"hand": _read("man men"), "side": _read("up out dish dishes")}
 """What makes a part no part: "right hand man", "right side up"."""
-_VIEWS = _read("party parties politics political politician politicians spectrum wing wings winger")
+_VIEWS = _read(
+    """party parties politics political politically politician politicians spectrum wing wings winger law
+    history fabric cloth country countries england britain japan australia"""
+)
 _REMAINS = _read(
-    "nothing anything something everything little much what that all none some any lot one bit more most half"
+    """nothing anything something everything little much what that all none some any lot one bit more most
+    half piece pieces slice slices bite bites crumb crumbs portion portions"""
 )
 _NO_PLACES = _read(
     "it them him us me its his her their my our your way passage entry refusal which what centre center"
