@@ -23,7 +23,7 @@ COLOUR = """
     chartreuse cerulean cobalt vermilion terracotta sienna umber tawny russet verdant periwinkle apricot
     tangerine mahogany ebony puce ecru flaxen ombre colorless colourless discolor discolour multihued
     swarthy carmine cerise mocha opal pearl avocado seafoam cornflower undyed unpainted oxblood purply
-    milky ashen inky sooty singed charred burnt toasted roan palomino tabby piebald pinto dark-haired
+    milky ashen inky sooty charred burnt toasted roan palomino tabby piebald pinto dark-haired
     fair-haired fair-skinned light-skinned bloodshot technicolour sandy-haired hueless ruddy
 """
 LIGHT = """
@@ -80,7 +80,7 @@ TEXT = """
     misspell braille dice domino crossword sudoku scrabble stencil emblazon scribble scrawl doodle
     temperature percent percentage mph currency coin passport diploma certificate speed-limit countdown
     trademark keypad cursive italic uppercase lowercase entitled sundial spray-paint sheet-music invoice
-    cheque timetable roulette oclock embroider vowel consonant
+    cheque timetable roulette embroider vowel consonant
 """
 COUNT = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
@@ -93,7 +93,7 @@ COUNT = """
     pile cluster gathering swarm most more less fewer least half quarter count number amount quantity
     total plural plenty any lack lacking absent missing except empty nowhere crowded majority minority
     handful countless scattered assortment batch bundle fleet team else
-    not never isn aren wasn weren don doesn didn hasn haven hardly barely scarcely dual tandem threesome
+    not never isn aren weren don doesn didn hasn haven hardly barely scarcely dual tandem threesome
     foursome plethora multitude throng mob myriad load tons gaggle brood litter extra additional further
     remaining sparse dense densely unoccupied vacant deserted twosome triplet someone anybody anyone
     abundance abundant
