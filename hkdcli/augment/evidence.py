@@ -39,7 +39,8 @@ def doubt_object(entry: Entry, sample: Sample, record: frozenset[str]) -> str | 
         return "the record speaks of the like" if record & entry.kinds else None
     if facts.objects is None:
         return NOTHING_KNOWN
-    if not entry.mentions & _collect_nouns(facts.vocabulary):
+    # By its own name: a listing that knows ferries alone says nothing of boats.
+    if not {entry.word, entry.plural} & _collect_nouns(facts.vocabulary):
         return "the listing does not speak of such things"
     return None
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 
 from hkdcli.augment.inflection import choose_article, match_case
 from hkdcli.augment.lexicon import Entry
-from hkdcli.augment.words import fold_text
+from hkdcli.augment.words import fold_text, read_list
 from hkdcli.augment.words import read_words as split_words
+from hkdcli.data.english import AUXILIARIES
 from hkdcli.data.phrases import Word, read_words
 from hkdcli.data.records import Choice, Example, is_none_choice
 
 _LONGEST = 3  # words of an entry
+_BEFORE_VERBS = AUXILIARIES | read_list("he she it they we i you who that which")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +160,15 @@ def read_elsewhere(example: Example, span: Span) -> frozenset[str]:
 
 
 def is_half(words: Sequence[Word], found: Found) -> bool:
-    """Whether words may be half of an expression: beside a noun ("dog house"), before "of" ("cup of tea")."""
+    """Whether words may be half of an expression: beside a noun ("dog house"), beside "of" ("cup of tea").
+
+    After "of" several things stand by themselves ("group of dogs"). A word after a pronoun or an auxiliary
+    may be a verb ("he trains").
+    """
     before = words[found.first - 1] if found.first else None
     after = words[found.last + 1] if found.last + 1 < len(words) else None
-    if before is not None and words[found.first].follows and before.part == "noun":
-        return True
+    if before is not None and words[found.first].follows:
+        is_verb = before.text in _BEFORE_VERBS
+        if is_verb or before.part == "noun" or (before.text == "of" and not found.is_plural):
+            return True
     return after is not None and after.follows and (after.part in ("noun", "modifier") or after.text == "of")

@@ -104,7 +104,8 @@ def find_tie(text: str) -> str | None:
         tie = next((word for word in spoken if word in _TIES), spoken[0] if spoken[0] in _OPENERS else None)
         if tie is not None:
             return tie
-    return _find_shared(words)
+    ends = [word for spoken in words for word in (spoken[0], spoken[-1])]
+    return _find_shared(words) or next((word for word in ends if word in english.PREPOSITIONS), None)
 
 
 def find_doubt(sentences: tuple[str, ...]) -> str | None:

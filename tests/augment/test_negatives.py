@@ -355,3 +355,23 @@ def test_every_word_that_names_others_is_one_of_the_lexicon():
     assert {word for each in content["near_values"] for word in each} <= values
     assert set(content["value_synonyms"]) <= values
     assert set(content["gradual"]) <= set(content["attributes"])
+
+
+# What an attack has found
+
+
+def test_a_listing_of_kinds_says_nothing_of_the_thing():
+    known = facts("truck", vocabulary=("truck", "ferry", "seagull", "foal"))
+    assert refuse("swap_object", make("A truck waits.", "truck"), known)
+
+
+@pytest.mark.parametrize(
+    "caption", ["A slice of apple.", "He trains a cat.", "It can bear a weight.", "A cup of apple."]
+)
+def test_a_word_that_may_be_a_verb_or_a_mass_is_left_alone(caption):
+    phrase = next(word for word in ("apple", "trains", "bear") if word in caption)
+    refuse("swap_object", make(caption, phrase), facts("dog", vocabulary=("bus", "truck", "banana", "horse")))
+
+
+def test_a_value_before_a_fixed_expression_is_left_alone():
+    refuse("swap_attribute", make("A green street light.", "green street"), evidence="record")
