@@ -124,6 +124,7 @@ def get_operations() -> Mapping[str, Operation]:
         degrade_ops,
         image_ops,
         negatives,
+        repairs,
         text_ops,
     )
 
