@@ -6,7 +6,7 @@ Every question errs on one side: None says that the phrase is known to be false,
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from hkdcli.augment.lexicon import Entry, load_lexicon
 from hkdcli.augment.operations import Sample
@@ -36,9 +36,11 @@ def doubt_object(entry: Entry, sample: Sample, record: frozenset[str]) -> str | 
     if _read_facts(facts) & near:
         return "the facts speak of the like"
     if sample.evidence == "record":
-        return "the record speaks of the like" if record & entry.kinds else None
+        return "the record speaks of the like" if record & (entry.kinds | entry.places) else None
     if facts.objects is None:
         return NOTHING_KNOWN
+    if read_grams(_collect_nouns(facts.objects) - _collect_known()) & entry.kinds:
+        return "the listing has a thing that may be one"
     # By its own name: a listing that knows ferries alone says nothing of boats.
     if not {entry.word, entry.plural} & _collect_nouns(facts.vocabulary):
         return "the listing does not speak of such things"
@@ -61,6 +63,8 @@ def doubt_attribute(entry: Entry, phrase: str, sample: Sample, record: frozenset
     if sample.evidence == "record":
         if entry.group in load_lexicon().gradual:
             return "a matter of degree"
+        if entry.word in load_lexicon().neutral:
+            return "some part of nearly everything is so"
         if record & near:
             return "the record speaks of the like"
         return "the facts speak of the like" if _read_facts(facts) & near else None
@@ -115,6 +119,12 @@ def _collect_mentions(entry: Entry) -> frozenset[str]:
     lexicon = load_lexicon()
     known = lexicon.objects if entry.word in lexicon.objects else lexicon.attributes
     return entry.mentions.union(*(known[word].mentions for word in entry.near))
+
+
+@cache
+def _collect_known() -> frozenset[str]:
+    """Every form that is a mention of a thing of the lexicon."""
+    return frozenset(form for entry in load_lexicon().objects.values() for form in entry.mentions)
 
 
 @lru_cache(maxsize=64)

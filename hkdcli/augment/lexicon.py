@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,7 @@ class Entry:
         plurals: forms that count as a mention of several.
         near: words of the entries that are taken for it.
         kinds: words that cover it, of which one does not know whether it is meant.
+        places: words for where and how it is met so often that it goes without saying.
     """
 
     word: str
@@ -34,7 +35,8 @@ class Entry:
     singulars: frozenset[str]
     plurals: frozenset[str]
     near: frozenset[str]
-    kinds: frozenset[str]
+    kinds: frozenset[str] = frozenset()
+    places: frozenset[str] = frozenset()
 
     @property
     def mentions(self) -> frozenset[str]:
@@ -49,7 +51,10 @@ class Lexicon:
     Attributes:
         objects: things.
         attributes: values.
-        gradual: groups of values that are a matter of degree.
+        gradual: groups of values that are a matter of degree, or of which one thing can have two.
+        neutral: values that some part of nearly everything has.
+        mass: things that the singular speaks of without an article.
+        crowds: plurals that end in no s, and words for several things.
         opposites: words for how things lie, both ways.
         ambiguous: forms that are no sure mention of a thing.
         denials: words that speak of what is not there.
@@ -60,6 +65,9 @@ class Lexicon:
     objects: Mapping[str, Entry]
     attributes: Mapping[str, Entry]
     gradual: frozenset[str]
+    neutral: frozenset[str]
+    mass: frozenset[str]
+    crowds: frozenset[str]
     opposites: Mapping[str, str]
     ambiguous: frozenset[str]
     denials: frozenset[str]
@@ -79,8 +87,11 @@ def load_lexicon() -> Lexicon:
         dict(_build_objects(content)),
         dict(_build_attributes(content)),
         frozenset(content["gradual"]),
+        frozenset(content["neutral"]),
+        frozenset(content["mass"]),
+        frozenset(content["crowds"]),
         opposites | {second: first for first, second in opposites.items()},
-        frozenset(content["ambiguous"]),
+        _collect_forms(content["ambiguous"], content["plurals"]),
         frozenset(content["denials"]),
         frozenset(word for row in content["depictions"] for word in row),
         frozenset(content["fixed"]),
@@ -90,13 +101,13 @@ def load_lexicon() -> Lexicon:
 def _build_objects(content: Mapping[str, Any]) -> Iterator[tuple[str, Entry]]:
     plurals = content["plurals"]
     for group, things in content["objects"].items():
-        covers = [group, *content["kinds"].get(group, ())]
-        kinds = frozenset(form for word in covers for form in (word, form_plural(word, plurals)))
+        kinds = _collect_forms([group, *content["kinds"].get(group, ())], plurals)
         for word, synonyms in things.items():
             singulars = frozenset([word, *synonyms])
             forms = frozenset(form_plural(each, plurals) for each in singulars)
             near = _find_near(word, content["near"])
-            yield word, Entry(word, form_plural(word, plurals), group, singulars, forms, near, kinds)
+            places = _collect_forms(content["places"].get(word, ()), plurals)
+            yield word, Entry(word, form_plural(word, plurals), group, singulars, forms, near, kinds, places)
 
 
 def _build_attributes(content: Mapping[str, Any]) -> Iterator[tuple[str, Entry]]:
@@ -105,7 +116,12 @@ def _build_attributes(content: Mapping[str, Any]) -> Iterator[tuple[str, Entry]]
             synonyms = content["value_synonyms"].get(word, ())
             near = _find_near(word, content["near_values"])
             forms = frozenset([word, *synonyms])
-            yield word, Entry(word, word, group, forms, frozenset(), near, frozenset())
+            yield word, Entry(word, word, group, forms, frozenset(), near)
+
+
+def _collect_forms(words: Iterable[str], plurals: Mapping[str, str]) -> frozenset[str]:
+    """Words in the singular and the plural."""
+    return frozenset(form for word in words for form in (word, form_plural(word, plurals)))
 
 
 def _find_near(word: str, sets: Sequence[Sequence[str]]) -> frozenset[str]:

@@ -14,7 +14,10 @@ from hkdcli.augment.phrasing import (
     Span,
     find_entries,
     find_span,
+    has_determiner,
     is_half,
+    is_name,
+    is_noun,
     put_in,
     read_elsewhere,
     read_grams,
@@ -85,19 +88,42 @@ def _try_objects(sample: Sample, span: Span, rng: Random) -> Iterator[Attempt]:
     words, elsewhere = read_words(example.caption), read_elsewhere(example, span)
     record = read_grams([example.caption, *(choice.text for choice in example.choices)])
     for found in find_entries(example.caption, span, _index(lexicon.objects)):
-        old = found.entry
         if record & lexicon.depictions:
             yield "it may be an image of a thing"
-        elif example.caption[words[found.first].start : words[found.last].end].lower() in lexicon.ambiguous:
-            yield "the word means something else too"
-        elif is_half(words, found):
-            yield "it may be half of an expression"
-        elif elsewhere & old.mentions or old.singulars & old.plurals:
+        elif reason := _doubt_word(example.caption, words, found):
+            yield reason
+        elif elsewhere & found.entry.mentions:
             yield "the thing is spoken of elsewhere"
         else:
+            is_bare = _is_bare(words, found)
             yield from _exchange(
-                sample, span, rng, found, lexicon.objects, lambda new, _: doubt_object(new, sample, record)
+                sample,
+                span,
+                rng,
+                found,
+                {word: each for word, each in lexicon.objects.items() if not is_bare or word in lexicon.mass},
+                lambda new, _: doubt_object(new, sample, record),
             )
+
+
+def _doubt_word(caption: str, words: Sequence[Word], found: Found) -> str | None:
+    """Why words may not name a thing, one or several."""
+    form = " ".join(word.text for word in words[found.first : found.last + 1])
+    if form in load_lexicon().ambiguous:
+        return "the word means something else too"
+    if not is_noun(words, found):
+        return "it may be another part of speech"
+    if is_name(caption, words, found):
+        return "it may be a name"
+    if is_half(words, found):
+        return "it may be half of an expression"
+    return "it may be one or several" if form in found.entry.singulars & found.entry.plurals else None
+
+
+def _is_bare(words: Sequence[Word], found: Found) -> bool:
+    """Whether a thing is spoken of as a mass, as in "a slice of pizza"."""
+    is_mass = found.entry.word in load_lexicon().mass and not found.is_plural
+    return is_mass and not has_determiner(words, found)
 
 
 def _try_attributes(sample: Sample, span: Span, rng: Random) -> Iterator[Attempt]:
@@ -106,7 +132,9 @@ def _try_attributes(sample: Sample, span: Span, rng: Random) -> Iterator[Attempt
     record = elsewhere | read_grams([span.choice.text])
     for found in find_entries(example.caption, span, lexicon.attributes):
         if _is_fixed(words, found):
-            yield "it may be half of a compound"
+            yield "it may be half of an expression"
+        elif is_name(example.caption, words, found):
+            yield "it may be a name"
         elif sample.evidence == "record" and not _qualifies_noun(words, found):
             yield "it is not clear what the word belongs to"
         else:
@@ -141,7 +169,10 @@ def _doubt_ends(sample: Sample, before: str, after: str) -> str | None:
         return None if single else "more than one thing may be meant"
     words = [word for text in (before, after) for word in read_words(text)]
     nouns = [word.text for word in words if word.part == "noun"]
-    is_plural = any(noun.endswith("s") for noun in nouns) or any(word.text in NUMBERS for word in words)
+    crowds = load_lexicon().crowds
+    is_plural = any(noun.endswith("s") for noun in nouns) or any(
+        word.text in crowds or word.text in NUMBERS for word in words
+    )
     if len(nouns) < 2 or is_plural or any(word.part == "stop" for word in words):
         return "more than one thing may be meant"
     return None
@@ -177,7 +208,7 @@ def _index(entries: Mapping[str, Entry]) -> dict[str, Entry]:
 def _index_relations() -> dict[str, Entry]:
     opposites = load_lexicon().opposites
     nothing: frozenset[str] = frozenset()
-    return {word: Entry(word, word, "", frozenset({word}), nothing, nothing, nothing) for word in opposites}
+    return {word: Entry(word, word, "", frozenset({word}), nothing, nothing) for word in opposites}
 
 
 def _is_fixed(words: Sequence[Word], found: Found) -> bool:
@@ -194,5 +225,7 @@ def _qualifies_noun(words: Sequence[Word], found: Found) -> bool:
     """Whether a value stands alone before a noun: "a red car", not "red and white", "dark red"."""
     before = words[found.first - 1] if found.first else None
     after = words[found.last + 1] if found.last + 1 < len(words) else None
-    is_first = before is None or not words[found.first].follows or before.part == "determiner"
+    is_first = before is None or before.part == "determiner"
+    if before is not None and not words[found.first].follows:
+        is_first = before.part not in ("modifier", "determiner")
     return is_first and after is not None and after.follows and after.part == "noun"

@@ -10,12 +10,14 @@ from hkdcli.augment.inflection import choose_article, match_case
 from hkdcli.augment.lexicon import Entry
 from hkdcli.augment.words import fold_text, read_list
 from hkdcli.augment.words import read_words as split_words
-from hkdcli.data.english import AUXILIARIES
+from hkdcli.data.english import AUXILIARIES, RELATIVES
 from hkdcli.data.phrases import Word, read_words
 from hkdcli.data.records import Choice, Example, is_none_choice
 
 _LONGEST = 3  # words of an entry
 _BEFORE_VERBS = AUXILIARIES | read_list("he she it they we i you who that which")
+_SENTENCE_END = frozenset('.!?:;\n"\u201c')
+_SUBJECTS = frozenset(("i", "you", "he", "she", "it", "we", "they", *RELATIVES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,40 @@ def read_elsewhere(example: Example, span: Span) -> frozenset[str]:
     others = [choice.text for choice in example.choices if choice.id != span.choice.id]
     caption = (example.caption[: span.start], example.caption[span.end :])
     return read_grams([*caption, example.caption_question, *others])
+
+
+def is_noun(words: Sequence[Word], found: Found) -> bool:
+    """Whether words name a thing, neither verb ("who watches a parade") nor adjective ("is remote")."""
+    before = words[found.first - 1] if found.first and words[found.first].follows else None
+    after = words[found.last + 1] if found.last + 1 < len(words) else None
+    if after is not None and after.follows and after.part == "determiner":
+        return False
+    if before is None:
+        return True
+    if words[found.last].part != "noun" or before.text in _SUBJECTS:
+        return False
+    return found.is_plural or not (before.part == "link" or before.text == "to")
+
+
+def is_name(caption: str, words: Sequence[Word], found: Found) -> bool:
+    """Whether words may be of a name: they, or the word after them, have a capital inside a sentence."""
+    if caption.isupper():
+        return False
+    last = found.last + 1
+    goes_on = last < len(words) and words[last].follows
+    for index in range(max(found.first, 1), last + goes_on):
+        gap = caption[words[index - 1].end : words[index].start]
+        if caption[words[index].start].isupper() and _SENTENCE_END.isdisjoint(gap):
+            return True
+    return False
+
+
+def has_determiner(words: Sequence[Word], found: Found) -> bool:
+    """Whether an article or the like stands before words, with nothing but modifiers between."""
+    index = found.first
+    while index and words[index].follows and words[index - 1].part == "modifier":
+        index -= 1
+    return index > 0 and words[index].follows and words[index - 1].part == "determiner"
 
 
 def is_half(words: Sequence[Word], found: Found) -> bool:

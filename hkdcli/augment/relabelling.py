@@ -31,10 +31,11 @@ def is_denied(caption: str, span: Span) -> bool:
 
 
 def says_something_new(before: Example, after: Example, choice_id: str) -> bool:
-    """Whether the changed phrase stands once in its caption and is no other choice."""
+    """Whether the changed phrase stands once in its caption, is no other choice, and nothing denies it."""
     new = next(choice for choice in after.choices if choice.id == choice_id)
     others = [choice.text.casefold() for choice in after.choices if choice.id != choice_id]
-    return find_span(after, new) is not None and new.text.casefold() not in others
+    span = find_span(after, new)
+    return span is not None and new.text.casefold() not in others and not is_denied(after.caption, span)
 
 
 def relabel(sample: Sample, made: Example, choice_id: str, answer: frozenset[str]) -> Change:

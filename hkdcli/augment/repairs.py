@@ -9,6 +9,7 @@ from hkdcli.augment.evidence import NOTHING_KNOWN
 from hkdcli.augment.operations import Change, Refusal, Sample, operation
 from hkdcli.augment.phrasing import Span, find_span, rewrite
 from hkdcli.augment.relabelling import refuse_kind, relabel, says_something_new
+from hkdcli.data.english import DETERMINERS
 from hkdcli.data.phrases import read_words
 from hkdcli.data.records import Example, is_none_choice
 
@@ -57,7 +58,8 @@ def _quote_facts(sample: Sample, span: Span) -> Iterator[Example]:
         inner = known[len(before) : len(known) - len(after)]
         fits = texts[: len(before)] == before and texts[len(known) - len(after) :] == after
         if fits and 0 < len(inner) <= _MOST_REPAIRED_WORDS and len(known) > len(before) + len(after):
-            yield rewrite(example, span, [(span.start, span.end, fact[inner[0].start : inner[-1].end])])
+            told = fact[inner[0].start : inner[-1].end]
+            yield rewrite(example, span, [(span.start, span.end, _write_like(told, span.choice.text))])
 
 
 def _correct_by_facts(sample: Sample, span: Span) -> Iterator[Example]:
@@ -66,9 +68,17 @@ def _correct_by_facts(sample: Sample, span: Span) -> Iterator[Example]:
     before, after = caption[: span.start].rstrip(), caption[span.end :].lstrip()
     if (before and before[-1] not in ",.;") or (after and after[0] not in ",.;"):
         return
-    said = span.choice.text.split()
-    for fact in sample.facts.captions:
-        known = fact.split()
+    said = span.choice.text.casefold().split()
+    for each in sample.facts.captions:
+        fact = each.strip(" .,;!?")
+        known = fact.casefold().split()
         differing = [i for i, pair in enumerate(zip(said, known, strict=False)) if pair[0] != pair[1]]
         if len(known) == len(said) > 1 and differing and differing[-1] - differing[0] < 2:
-            yield rewrite(sample.example, span, [(span.start, span.end, fact)])
+            yield rewrite(sample.example, span, [(span.start, span.end, _write_like(fact, span.choice.text))])
+
+
+def _write_like(told: str, model: str) -> str:
+    """What a fact tells, with a capital where what stood there had one, else without one in its article."""
+    if model[:1].isupper():
+        return told[:1].upper() + told[1:]
+    return told[:1].lower() + told[1:] if told.split()[0].lower() in DETERMINERS else told
