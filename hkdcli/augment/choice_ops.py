@@ -21,10 +21,19 @@ _REFERENCE = re.compile(
         \s+ (?: choices? | options? | answers? | statements? | ones? | phrases? )\b
     | \b(?: choices? | options? | answers? | statements? ) \s+ (?: above | below | \(?[a-z0-9]\)?(?!\w) )
     | \b(?: all | none | both | neither | either | any | one ) \s+ of \s+ (?: these | those | them )\b
-    | \b(?: aforementioned | the \s+ former | the \s+ latter )\b""",
+    | \b(?: aforementioned | the \s+ former | the \s+ latter )\b
+    | \b(?: above | below | preceding | former | latter ) \W* $
+    | \b(?: choices? | options? ) \s+ (?: one | two | three | four | five )\b
+    | \b(?: first | second | third | fourth | fifth | last )
+        (?: \s+ (?: one | two | three | and \s .* | or \s .* | choices? | options? ) )? \W* $""",
     re.IGNORECASE | re.VERBOSE,
 )
 """How a text speaks of choices."""
+_BEFORE_LETTER = (
+    r"(?i:\b(?:as|as in|as for|like|opposite of|reverse of|than|with|is it|select|choose|pick|answer|option))"
+)
+"""What stands before a letter that means a choice."""
+_PLACE = re.compile(r"\b(?:first|second|third|last|top|topmost|bottom|earliest|latest)\b", re.IGNORECASE)
 
 
 @operation("choices")
@@ -59,7 +68,7 @@ def _change(
 ) -> Change | Refusal:
     """Show choice number `places[i]` of before as number i under the id `ids[i]`."""
     example = sample.example
-    if any(_refers(text, example) for text in _find_own_texts(example)):
+    if _asks_for_place(example) or any(_refers(text, example) for text in _find_own_texts(example)):
         return Refusal("a text refers to choices")
     if example.extra.get("correct_answer") and (example.answer is None or is_contradicted(example)):
         return Refusal("correct_answer says otherwise")
@@ -75,15 +84,25 @@ def _find_own_texts(example: Example) -> Iterator[str]:
             yield text
 
 
+def _asks_for_place(example: Example) -> bool:
+    """Whether a question that the bank does not know may ask for a choice by its place in the order."""
+    known = find_paraphrases(QUESTIONS, example.question)
+    return not known and bool(_PLACE.search(example.question))
+
+
 def _refers(text: str, example: Example) -> bool:
     """Whether a text speaks of choices, in words or by their ids."""
     if _REFERENCE.search(text):
         return True
     each = rf"\(?(?:{'|'.join(re.escape(choice.id) for choice in example.choices)})\)?"
-    joint = r"\s*(?:,|/|&|\+|\band\b|\bor\b|\bnor\b)\s*(?:and\s+|or\s+)?"
+    joint = r"\s*(?:,|/|&|\+|-|\u2013|\band\b|\bor\b|\bnor\b|\bto\b|\bthrough\b)\s*(?:and\s+|or\s+)?"
     pair = rf"(?<!\w){each}{joint}{each}(?!\w)"
     alone = rf"\W*(?:(?:only|just|not)\s+)?{each}\W*"
-    return bool(re.search(pair, text) or re.fullmatch(alone, text))
+    # "B is wrong", "same as A"; not "vitamin C", nor "A dog", where it is an article.
+    end = r"(?![\w'-])"
+    told = rf"^\W*{each}{end}(?!(?<=A)\s+[a-z])|{_BEFORE_LETTER}\W+{each}{end}"
+    lettered = all(choice.id.isupper() for choice in example.choices) and re.search(told, text)
+    return bool(re.search(pair, text) or lettered or re.fullmatch(alone, text))
 
 
 def _rearrange(example: Example, places: Sequence[int], ids: Sequence[str]) -> Example:

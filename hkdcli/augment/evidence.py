@@ -41,7 +41,8 @@ def doubt_object(entry: Entry, sample: Sample, record: frozenset[str]) -> str | 
         return NOTHING_KNOWN
     if read_grams(_collect_nouns(facts.objects) - _collect_known()) & entry.kinds:
         return "the listing has a thing that may be one"
-    if not entry.mentions & _collect_nouns(facts.vocabulary):
+    # By its own name: a listing that knows ferries alone says nothing of boats.
+    if not {entry.word, entry.plural} & _collect_nouns(facts.vocabulary):
         return "the listing does not speak of such things"
     return None
 

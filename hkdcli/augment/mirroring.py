@@ -38,16 +38,20 @@ _MOVING = _read(
     from"""
 )
 _PARTS = _read(
-    """side sides hand hands corner corners half edge end part portion third quarter arm arms leg legs foot
-    feet eye eyes ear ears shoulder shoulders knee knees wrist elbow cheek thigh paw paws lane lanes panel
-    border margin wall window door page column wheel"""
+    """side sides hand hands corner corners half edge end part portion third quarter arm arms leg legs feet
+    eye eyes ear ears shoulder shoulders knee knees wrist elbow cheek thigh paw paws lane lanes panel border
+    margin wall window column wheel"""
 )
 _BEFORE_PARTS = _DETERMINERS | _TO | _HEIGHTS | _DEPTHS | _read("a an in from with of by closer")
 _IDIOMS = {"hand": _read("man men"), "side": _read("up out dish dishes")}
 """What makes a part no part: "right hand man", "right side up"."""
-_VIEWS = _read("party parties politics political politician politicians spectrum wing wings winger")
+_VIEWS = _read(
+    """party parties politics political politically politician politicians spectrum wing wings winger law
+    history fabric cloth country countries england britain japan australia heart sun"""
+)
 _REMAINS = _read(
-    "nothing anything something everything little much what that all none some any lot one bit more most half"
+    """nothing anything something everything little much what that all none some any lot one bit more most
+    half piece pieces slice slices bite bites crumb crumbs portion portions"""
 )
 _NO_PLACES = _read(
     "it them him us me its his her their my our your way passage entry refusal which what centre center"
@@ -87,7 +91,7 @@ def _is_side(text: str, match: re.Match[str]) -> bool:
     sentence = re.split(r"[.;:!?\n]", text[max(0, start - _NEAR_CHARACTERS) : start])[-1]
     before = [word.lower() for word in _WORD.findall(sentence)][-12:]
     after = [word.lower() for word in _WORD.findall(text[end : end + _NEAR_CHARACTERS])[:6]]
-    if _VIEWS.intersection(after):
+    if _VIEWS.intersection(after) or _VIEWS.intersection(before):
         return False
     last, coming, then = (before or [""])[-1], *(after + ["", ""])[:2]
     if match[2]:

@@ -121,7 +121,7 @@ def _doubt_word(caption: str, words: Sequence[Word], found: Found) -> str | None
 
 
 def _is_bare(words: Sequence[Word], found: Found) -> bool:
-    """Whether a thing is spoken of as a mass, as in "a slice of pizza"."""
+    """Whether a thing is spoken of as a mass, as in "he eats pizza"."""
     is_mass = found.entry.word in load_lexicon().mass and not found.is_plural
     return is_mass and not has_determiner(words, found)
 
@@ -131,8 +131,7 @@ def _try_attributes(sample: Sample, span: Span, rng: Random) -> Iterator[Attempt
     words, elsewhere = read_words(example.caption), read_elsewhere(example, span)
     record = elsewhere | read_grams([span.choice.text])
     for found in find_entries(example.caption, span, lexicon.attributes):
-        after = words[found.last + 1] if found.last + 1 < len(words) else None
-        if after is not None and after.follows and after.text in lexicon.fixed:
+        if _is_fixed(words, found):
             yield "it may be half of an expression"
         elif is_name(example.caption, words, found):
             yield "it may be a name"
@@ -210,6 +209,16 @@ def _index_relations() -> dict[str, Entry]:
     opposites = load_lexicon().opposites
     nothing: frozenset[str] = frozenset()
     return {word: Entry(word, word, "", frozenset({word}), nothing, nothing) for word in opposites}
+
+
+def _is_fixed(words: Sequence[Word], found: Found) -> bool:
+    """Whether a word of the same noun phrase makes one expression with a value: "green street light"."""
+    for word in words[found.last + 1 :]:
+        if not word.follows or word.part not in ("noun", "modifier"):
+            return False
+        if word.text in load_lexicon().fixed:
+            return True
+    return False
 
 
 def _qualifies_noun(words: Sequence[Word], found: Found) -> bool:

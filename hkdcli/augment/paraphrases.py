@@ -21,7 +21,6 @@ QUESTIONS: Bank = (
         "Which of the choices below are hallucinations?",
         "Which of these parts of the system's output are hallucinated?",
         "Which of these choices belong to hallucination?",
-        "Which choices does the image contradict?",
         "Which of the outputs below belong to hallucination?",
         "Which parts of the output are hallucinations?",
         "Find the choices that are hallucinations.",

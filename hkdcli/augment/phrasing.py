@@ -197,9 +197,13 @@ def has_determiner(words: Sequence[Word], found: Found) -> bool:
 
 
 def is_half(words: Sequence[Word], found: Found) -> bool:
-    """Whether words may be half of an expression: beside a noun ("dog house"), before "of" ("cup of tea")."""
+    """Whether words may be half of an expression: beside a noun ("dog house"), beside "of" ("cup of tea").
+
+    After "of" several things stand by themselves ("group of dogs").
+    """
     before = words[found.first - 1] if found.first else None
     after = words[found.last + 1] if found.last + 1 < len(words) else None
-    if before is not None and words[found.first].follows and before.part == "noun":
+    is_second = before is not None and words[found.first].follows
+    if before and is_second and (before.part == "noun" or (before.text == "of" and not found.is_plural)):
         return True
     return after is not None and after.follows and (after.part in ("noun", "modifier") or after.text == "of")

@@ -31,7 +31,7 @@ def is_denied(caption: str, span: Span) -> bool:
 
 
 def says_something_new(after: Example, choice_id: str) -> bool:
-    """Whether a changed phrase stands once in its caption, apart from other choices, and nothing denies it."""
+    """Whether a changed phrase stands once in its caption, apart from other choices, and none denies it."""
     span = find_span(after, next(choice for choice in after.choices if choice.id == choice_id))
     return span is not None and not is_denied(after.caption, span)
 

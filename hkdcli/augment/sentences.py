@@ -33,13 +33,14 @@ _TIES = read_list(
     likewise consequently accordingly otherwise nevertheless nonetheless though although now above below
     following aforementioned mentioned respectively one ones who whom whose which we us our ours you
     your yours i me my mine here all none some more most eventually since until because when
-    rather indeed namely example instance
+    rather indeed namely example instance smaller larger bigger taller shorter older younger faster
+    slower became closed shut emptied extinguished blew switched woke divorced sold bought
     """
 )
 """Words that may tie a sentence to the one before it."""
 _NO_TIES = re.compile(r"\bnext to\b|(?<!\bthe )(?<!\bas )\b(?:above|below)\b")
 """The same words where they only say where a thing is."""
-_OPENERS = read_list("and but or nor for")
+_OPENERS = read_list("and but or nor for not unlike")
 _DOUBTS = read_list(
     """
     not no never nobody nothing nowhere cannot without but however although though despite except unless
@@ -47,6 +48,7 @@ _DOUBTS = read_list(
     hoax myth legend fiction fictional fictitious imaginary invented fake rumour rumor alleged allegedly
     claim claimed supposed supposedly reportedly purported dispute disputed deny denied contradict
     retract correct corrected contrary unclear unknown unconfirmed unverified uncertain doubt doubtful
+    conflict conflicting disagree vary varies guess estimate contradictory inconsistent
     debate debated may might could possibly perhaps probably maybe likely unlikely if whether believe
     believed think thought say said seem appear former formerly instead replaced demolished ceased
     originally different differ
@@ -102,7 +104,8 @@ def find_tie(text: str) -> str | None:
         tie = next((word for word in spoken if word in _TIES), spoken[0] if spoken[0] in _OPENERS else None)
         if tie is not None:
             return tie
-    return _find_shared(words)
+    ends = [word for spoken in words for word in (spoken[0], spoken[-1])]
+    return _find_shared(words) or next((word for word in ends if word in english.PREPOSITIONS), None)
 
 
 def find_doubt(sentences: tuple[str, ...]) -> str | None:

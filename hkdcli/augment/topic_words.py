@@ -20,6 +20,11 @@ COLOUR = """
     blacken redden yellowed tanned sunburn sunburnt blush calico tortoiseshell brindle ripe unripe
     rotten hazel jade lemon wine strawberry-blond buff fawn ash-blond salt-and-pepper bluish hued
     technicolor iridescent paint painted caramel chocolate metallic
+    chartreuse cerulean cobalt vermilion terracotta sienna umber tawny russet verdant periwinkle apricot
+    tangerine mahogany ebony puce ecru flaxen ombre colorless colourless discolor discolour multihued
+    swarthy carmine cerise mocha opal pearl avocado seafoam cornflower undyed unpainted oxblood purply
+    milky ashen inky sooty charred burnt toasted roan palomino tabby piebald pinto dark-haired
+    fair-haired fair-skinned light-skinned bloodshot technicolour sandy-haired hueless ruddy
 """
 LIGHT = """
     dark darken bright brighten night nighttime evening dusk dawn sunset sunrise daylight daytime midday
@@ -32,6 +37,9 @@ LIGHT = """
     flashlight streetlight floodlight skylight lamplight flame pitch-black black-and-white monochrome
     reflective beam ray twinkle blinding blackout faded fade murky dull vibrant dusky fluorescent
     stoplight
+    sunless daybreak nightfall noontime spotlit lamplit daylit starlit moonless blacked-out
+    radiance incandescent ablaze aglow nocturnal eclipse sunup sundown underlit lightless dazzle flicker
+    shimmer glisten turned-off turned-on switched-off switched-on charred
 """
 SIDE = """
     rightwards lefty southpaw clockwise anticlockwise counterclockwise east west eastern western
@@ -40,6 +48,8 @@ SIDE = """
     driver-side drivers-side passenger-side passengers-side wrong-side port-side starboard stage-door
     compass arrow left right leftmost rightmost lefthand righthand lefthanded righthanded leftward
     leftwards rightward
+    lhs rhs l-h-s r-h-s lefthandside righthandside leftie righty wrong-way offside nearside ne nw se sw
+    l-shape j-shape s-shape z-shape s-curve s-bend
 """
 PLACE = """
     top bottom corner edge border centre center central middle midst background foreground upper lower
@@ -50,6 +60,8 @@ PLACE = """
     in-view out-of-view full-view overhead offscreen onscreen halfway midway outer outermost inner
     innermost head-to-toe head-and-shoulders peek protrude poke stick-out sticking-out out-of-sight
     out-of-frame
+    cutoff off-camera out-of-shot in-shot headshot waist-up perimeter sideline frontmost backmost
+    hindmost panoramic panorama wide-angle up-close
 """
 TEXT = """
     sign signage text say said read reader readable legible illegible write written wrote writing
@@ -65,6 +77,10 @@ TEXT = """
     watermark stamp postage address website url www http hashtag plaque marquee leaflet flyer brochure
     envelope postcard roman-numeral jersey-number racing-number playing-card hieroglyph rune calligraphy
     arrow spelling headstone gravestone tombstone license licence signpost marking
+    misspell braille dice domino crossword sudoku scrabble stencil emblazon scribble scrawl doodle
+    temperature percent percentage mph currency coin passport diploma certificate speed-limit countdown
+    trademark keypad cursive italic uppercase lowercase entitled sundial spray-paint sheet-music invoice
+    cheque timetable roulette embroider vowel consonant
 """
 COUNT = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
@@ -77,6 +93,10 @@ COUNT = """
     pile cluster gathering swarm most more less fewer least half quarter count number amount quantity
     total plural plenty any lack lacking absent missing except empty nowhere crowded majority minority
     handful countless scattered assortment batch bundle fleet team else
+    not never isn aren weren don doesn didn hasn haven hardly barely scarcely dual tandem threesome
+    foursome plethora multitude throng mob myriad load tons gaggle brood litter extra additional further
+    remaining sparse dense densely unoccupied vacant deserted twosome triplet someone anybody anyone
+    abundance abundant
 """
 SIZE = """
     large small big little tiny huge tall short long wide narrow thick thin giant massive enormous
@@ -85,6 +105,8 @@ SIZE = """
     lifesize full-size scale height width length overgrown great grand minuscule microscopic petite
     colossal mammoth lengthy sizeable sizable medium-sized high low humongous midsize midsized shallow
     steep plump
+    gargantuan diminutive teeny jumbo obese slender undersized outsize roomy spacious cramped inch lanky
+    dwarf
 """
 QUALITY = """
     blur blurry blurred sharp grain grainy clear unclear focus focused unfocused defocused pixel
@@ -96,6 +118,10 @@ QUALITY = """
     drop droplet dusty dust distinct distinctive obscured motion smudge smear scratch indistinct defined
     vivid dim overexposed underexposed filter filtered edited retouched fine intricate glitter sparkle
     shimmer wrinkle hairy stubble sprinkle sprinkled stripe striped
+    low-res high-res hi-res low-resolution distort distorted scanned photocopy glitch streak streaky
+    blotchy crack cracked crease creased lace mesh woven knit knitted embroidery eyelash whisker pimple
+    gingham tartan paisley houndstooth argyle herringbone corduroy chevron zigzag mosaic marbled mottled
+    dappled flecked photoshopped airbrushed clarity unsharp
 """
 
 NOT_MEANT = """

@@ -231,3 +231,25 @@ def test_questions_that_refer_to_choices_are_left_alone(name, text):
 def test_phrases_about_pictures_are_not_taken_for_references(text):
     example = make_hallucination(phrases=("dog", "cat", text))
     assert any(isinstance(apply("order", example, seed), Change) for seed in range(9))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A to C", "A-C", "same as A", "as in B", "the opposite of A", "see above", "Everything above",
+        "the first two", "first and third", "Option one", "the third option", "B is wrong",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", NAMES)
+def test_choices_that_speak_of_others_keep_their_places(text, name):
+    example = make_hallucination(choices=make_choices("No hallucination", "red square", "dog", text))
+    assert all(isinstance(apply(name, example, seed), Refusal) for seed in range(6))
+
+
+@pytest.mark.parametrize(
+    "question", ["Reply with A for True.", "Is it A?", "Select (A) when in doubt.", "Which is first?"]
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_so_do_they_where_a_question_asks_for_a_letter_or_a_place(question, name):
+    example = make_factuality(question=question)
+    assert all(isinstance(apply(name, example, seed), Refusal) for seed in range(6))

@@ -210,7 +210,7 @@ def test_a_synonym_that_is_one_or_several_does_not_keep_a_word_from_being_swappe
     assert run_often("swap_object", make(f"One {thing}.", thing), evidence="record")
 
 
-@pytest.mark.parametrize("caption", ["A slice of pizza.", "A man eats pizza.", "Pizza on a plate."])
+@pytest.mark.parametrize("caption", ["A box with pizza.", "A man eats pizza.", "Pizza on a plate."])
 def test_a_mass_is_swapped_for_a_mass_alone(caption):
     phrase = "Pizza" if caption.startswith("Pizza") else "pizza"
     known = facts("pizza", vocabulary=("pizza", "cake", "donut", "apple", "carrot"))
@@ -296,7 +296,7 @@ def test_by_silence_a_colour_that_may_belong_elsewhere_is_left_alone(caption):
 def test_by_silence_no_colour_is_written_that_some_part_of_nearly_everything_has():
     made = run_often("swap_attribute", make("A red bus.", "red bus"), evidence="record", times=150)
     assert {each.example.caption for each in made} == {
-        f"A {colour} bus." for colour in ("green", "blue", "yellow", "purple", "cyan")
+        f"A {colour} bus." for colour in ("green", "blue", "yellow", "cyan")
     }
 
 
@@ -389,3 +389,23 @@ def test_no_swap_writes_what_record_or_facts_name(words, evidence, seed):
         new = read_grams([made.parameters["to"]]) - read_grams(["cow beside a vase"])
         entry = next(each for word, each in load_lexicon().objects.items() if word in new)
         assert not named & entry.mentions
+
+
+# What an attack has found
+
+
+def test_a_listing_of_kinds_says_nothing_of_the_thing():
+    known = facts("truck", vocabulary=("truck", "ferry", "seagull", "foal"))
+    assert refuse("swap_object", make("A truck waits.", "truck"), known)
+
+
+@pytest.mark.parametrize(
+    "caption", ["A slice of apple.", "He trains a cat.", "It can bear a weight.", "A cup of apple."]
+)
+def test_a_word_that_may_be_a_verb_or_a_mass_is_left_alone(caption):
+    phrase = next(word for word in ("apple", "trains", "bear") if word in caption)
+    refuse("swap_object", make(caption, phrase), facts("dog", vocabulary=("bus", "truck", "banana", "horse")))
+
+
+def test_a_value_before_a_fixed_expression_is_left_alone():
+    refuse("swap_attribute", make("A green street light.", "green street"), evidence="record")
