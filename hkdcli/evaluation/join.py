@@ -35,6 +35,7 @@ class Table:
         labels: the class of each choice, M of them.
         ids: the id of each choice, M of them.
         rows: what was predicted of each record, R of them; None where that is missing or failed.
+        faults: why each record's prediction is scored as the empty set, R of them; "" where it is not.
         counts: records, and how many of them are missing, failed, abstained from or invalid, by name.
     """
 
@@ -46,6 +47,7 @@ class Table:
     labels: NDArray[np.str_]
     ids: NDArray[np.str_]
     rows: tuple[Prediction | None, ...]
+    faults: tuple[str, ...]
     counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -73,11 +75,11 @@ def build_table(examples: Sequence[Example], predictions: Mapping[str, Predictio
         The table, in the order of `examples`.
     """
     record, gold, predicted, is_none, labels, ids = [], [], [], [], [], []
-    faults: Counter[str] = Counter()
+    faults: list[str] = []
     for index, example in enumerate(examples):
         none_id = example.none_id
         fault = find_fault(example, none_id, predictions.get(example.id))
-        faults[fault] += 1
+        faults.append(fault)
         chosen = predictions[example.id].choices or frozenset() if fault == "" else frozenset()
         answer = example.answer or frozenset()
         for choice in example.choices:
@@ -96,7 +98,8 @@ def build_table(examples: Sequence[Example], predictions: Mapping[str, Predictio
         labels=np.array(labels, np.str_),
         ids=np.array(ids, np.str_),
         rows=tuple(_find_row(predictions.get(example.id)) for example in examples),
-        counts=_name_counts(len(examples), faults),
+        faults=tuple(faults),
+        counts=_name_counts(len(examples), Counter(faults)),
     )
 
 
