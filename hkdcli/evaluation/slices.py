@@ -55,16 +55,24 @@ def compute_slices(
     Returns:
         {key: {value: scores}}.
     """
+    return {
+        key: {
+            value: _score_slice(tally.select(np.array(records), _COLUMNS), bootstrap)
+            for value, records in groups.items()
+        }
+        for key, groups in group_records(table).items()
+    }
+
+
+def group_records(table: Table) -> dict[str, dict[str, list[int]]]:
+    """Indices of the records of a table by key of `meta` and value, sorted; keys of few values alone."""
     members: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for index, example in enumerate(table.records):
         for key, value in _read_meta(example).items():
             if isinstance(value, str):
                 members[str(key)][value].append(index)
     return {
-        key: {
-            value: _score_slice(tally.select(np.array(records), _COLUMNS), bootstrap)
-            for value, records in sorted(groups.items())
-        }
+        key: dict(sorted(groups.items()))
         for key, groups in sorted(members.items())
         if len(groups) <= MAX_VALUES
     }
