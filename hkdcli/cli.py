@@ -10,9 +10,10 @@ import typer
 
 from hkdcli import __version__, engine
 from hkdcli.cli_augment import augment
+from hkdcli.cli_evaluate import compare, evaluate, submit
 from hkdcli.cli_infer import infer
 from hkdcli.cli_options import Json, Nproc, Overwrite, Resume, end, render_examples
-from hkdcli.cli_results import evaluate, export, merge_shards
+from hkdcli.cli_results import export, merge_shards
 from hkdcli.console import Console
 from hkdcli.launch import follow_launcher, launch
 from hkdcli.options import check_no_shard, check_only_signals, parse_shard
@@ -148,16 +149,18 @@ def distill_refine(
 app.command(rich_help_panel="Distil", epilog=render_examples("augment"))(augment)
 app.command(rich_help_panel="Distil", epilog=render_examples("infer"))(infer)
 app.command(rich_help_panel="Distil", epilog=render_examples("evaluate"))(evaluate)
+app.command(rich_help_panel="Use", epilog=render_examples("compare"))(compare)
+app.command(rich_help_panel="Use", epilog=render_examples("submit"))(submit)
 app.command(rich_help_panel="Use", epilog=render_examples("export"))(export)
 app.command(rich_help_panel="Use", epilog=render_examples("merge-shards"))(merge_shards)
 
 
 @app.command(rich_help_panel="Prepare", epilog=render_examples("schema"))
 def schema(
-    command: Annotated[
-        Literal["distill-online", "distill-refine", "augment"],
-        typer.Argument(metavar="[COMMAND]", help="distill-online, distill-refine or augment."),
+    kind: Annotated[
+        Literal["distill-online", "distill-refine", "augment", "results", "comparison"],
+        typer.Argument(metavar="[KIND]", help="A command's recipe, or results or comparison as they are written."),
     ] = "distill-online",
 ) -> None:
-    """Print the JSON Schema of a recipe, so that editors complete and check it."""
-    end(Console(as_json=True), engine.schema(command))
+    """Print the JSON Schema of a recipe, for editors, or of a file of results, for those who read it."""
+    end(Console(as_json=True), engine.schema(kind))

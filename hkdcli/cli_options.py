@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from hkdcli.console import Console
-from hkdcli.errors import EXIT_SOME_RECORDS_FAILED
+from hkdcli.errors import EXIT_SOME_RECORDS_FAILED, GateError
 from hkdcli.outcome import Outcome
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
@@ -39,6 +39,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "hkd infer runs/quickstart records.jsonl --out p.jsonl --batch-size auto --nproc 2",
         "hkd infer runs/quickstart --calibrate scenes:dev",
         "hkd infer runs/quickstart records.json --target-precision 0.9 --out p.jsonl",
+        "hkd infer runs/quickstart records.json --blind --out blind.jsonl",
         "hkd infer runs/quickstart - --images photos < records.jsonl > p.jsonl",
         "hkd infer runs/quickstart --image cat.png --caption 'a red circle left of a blue square'",
         "hkd infer runs/quickstart --image cat.png --claim 'The circle is red.' --evidence why.png",
@@ -46,6 +47,18 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "evaluate": (
         "hkd evaluate predictions.jsonl scenes:test",
         "hkd evaluate predictions.jsonl records.json --out results.json --json",
+        "hkd evaluate predictions.jsonl records.json --report report.html --report report.md",
+        "hkd evaluate predictions.jsonl records.json --blind blind.jsonl",
+        "hkd evaluate predictions.jsonl records.json --trained-on train.json --fail-on-leak",
+        "hkd evaluate answers.csv records.json --columns id=question_id,prediction=response",
+    ),
+    "compare": (
+        "hkd compare a.jsonl b.jsonl records.json",
+        "hkd compare a.jsonl b.jsonl records.json --out comparison.json --fail-if-worse 0.01",
+    ),
+    "submit": (
+        "hkd submit predictions.jsonl records.json --out results.zip",
+        "hkd submit --check results.zip records.json",
     ),
     "export": (
         "hkd export runs/quickstart --out exported",
@@ -56,7 +69,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "hkd infer runs/quickstart records.json --shard 2/2 --out p2.jsonl",
         "hkd merge-shards records.json p1.jsonl p2.jsonl --out p.jsonl",
     ),
-    "schema": ("hkd schema > recipe.schema.json", "hkd schema distill-refine > refine.schema.json"),
+    "schema": (
+        "hkd schema > recipe.schema.json",
+        "hkd schema distill-refine > refine.schema.json",
+        "hkd schema results > results.schema.json",
+    ),
 }
 
 
@@ -70,6 +87,9 @@ def end(console: Console, outcome: Outcome) -> None:
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
     console.show(outcome)
+    if outcome.failed_gate:
+        console.warn(f"quality gate not met: {outcome.failed_gate}")
+        raise typer.Exit(GateError.exit_code)
     if outcome.failed_records:
         raise typer.Exit(EXIT_SOME_RECORDS_FAILED)
 

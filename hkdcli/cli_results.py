@@ -1,4 +1,4 @@
-"""The commands after `hkd infer`, and the one that takes a model elsewhere: options and help."""
+"""The command that takes a model elsewhere, and the one that puts shards together: options and help."""
 
 from __future__ import annotations
 
@@ -23,25 +23,6 @@ from hkdcli.cli_options import (
 from hkdcli.console import Console
 from hkdcli.opening import DataOptions
 from hkdcli.predicting import Output
-
-
-def evaluate(
-    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="File that hkd infer wrote.")],
-    data: Data,
-    out: Annotated[
-        Path | None, typer.Option(help="File of metrics to write (JSON).", show_default="none")
-    ] = None,
-    encoding: Encoding = "utf-8",
-    strict: Annotated[
-        bool,
-        typer.Option("--strict", help="Refuse records whose correct_answer and correct_choice disagree."),
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Score predictions against the answers in the data, joined by id."""
-    console = Console(as_json=as_json)
-    source = DataOptions(data, on_bad="error", encoding=encoding, strict=strict)
-    end(console, engine.evaluate(predictions, source, out=out, reporter=console))
 
 
 def export(

@@ -1,7 +1,8 @@
 """The table of contents: one short function per command, each step a call into the layer that knows how.
 
 What predicts has files of its own: `predicting` (a file, a stream, several processes, shards, calibration)
-and `picture` (one picture); and so has what makes variants of records: `augmenting`.
+and `picture` (one picture); so has what makes variants of records: `augmenting`; and what scores and compares
+predictions, and hands them in: `evaluating`.
 
 Heavy packages are imported inside the functions, so that `hkd --help`, a bad recipe and `hkd evaluate`
 never wait for torch. The `Recipe` stops here: everything below takes plain values.
@@ -16,18 +17,30 @@ from typing import Literal
 
 from hkdcli.augmenting import augment, augment_recipe
 from hkdcli.errors import UsageError
+from hkdcli.evaluating import (
+    EvaluateOptions,
+    PredictionOptions,
+    check_submission,
+    compare,
+    evaluate,
+    submit,
+)
 from hkdcli.opening import DataOptions, open_data
 from hkdcli.outcome import Outcome, Table
 from hkdcli.picture import infer_picture
 from hkdcli.predicting import calibrate, infer, infer_in_processes, infer_stream, merge_shards
 from hkdcli.reporter import Reporter, SilentReporter
 from hkdcli.stages import describe_run, open_shared_stage, open_stage, plan
-from hkdcli.tables import tabulate, tabulate_metrics
+from hkdcli.tables import tabulate
 
 __all__ = [
+    "EvaluateOptions",
+    "PredictionOptions",
     "augment",
     "augment_recipe",
     "calibrate",
+    "check_submission",
+    "compare",
     "distill_online",
     "distill_refine",
     "evaluate",
@@ -40,6 +53,7 @@ __all__ = [
     "plan_distillation",
     "schema",
     "store_signals",
+    "submit",
 ]
 
 SILENT = SilentReporter()
@@ -227,45 +241,23 @@ def export(
     return Outcome(summary, tables=[tabulate(str(out), summary)])
 
 
-def evaluate(
-    predictions: Path, data: DataOptions, *, out: Path | None = None, reporter: Reporter = SILENT
-) -> Outcome:
-    """Score predictions against the answers in the data.
+def schema(kind: str) -> Outcome:
+    """Build the JSON Schema of a recipe, or of a file that is written.
 
     Args:
-        predictions: The file that `infer` wrote.
-        data: The records with their answers.
-        out: Where to write the metrics as JSON; null writes nothing.
-        reporter: Told about warnings.
-
-    Returns:
-        The metrics.
-    """
-    from hkdcli.atomic import write_json
-    from hkdcli.evaluation.metrics import evaluate_predictions
-    from hkdcli.evaluation.predictions import read_predictions
-    from hkdcli.runs import check_output
-
-    if out is not None:  # metrics are made anew in a moment, so what is there may go
-        check_output(out, overwrite=True, inputs=[predictions, Path(data.source)])
-    rows = read_predictions(predictions)
-    metrics = evaluate_predictions(rows, open_data(data, reporter).examples)
-    for warning in metrics.warnings:
-        reporter.warn(warning)
-    if out is not None:
-        write_json(out, metrics.to_json())
-    return Outcome(metrics.to_json(), tables=tabulate_metrics(metrics))
-
-
-def schema(command: str) -> Outcome:
-    """Build the JSON Schema of a recipe.
-
-    Args:
-        command: distill-online, distill-refine or augment.
+        kind: distill-online, distill-refine or augment; results or comparison.
 
     Returns:
         The schema as the document.
     """
     from hkdcli.recipe_schema import KINDS, build_schema
 
-    return Outcome(build_schema(KINDS[command]))
+    if kind == "results":
+        from hkdcli.evaluation.results import Results
+
+        return Outcome(build_schema(Results))
+    if kind == "comparison":
+        from hkdcli.evaluation.comparison import Comparison
+
+        return Outcome(build_schema(Comparison))
+    return Outcome(build_schema(KINDS[kind]))

@@ -268,3 +268,52 @@ def build_options(given: Mapping[str, Any]) -> InferOptions:
     )
     check_calibrated_options(options)
     return options
+
+
+def check_reports(paths: Sequence[Path]) -> Sequence[Path]:
+    """Return the reports to write.
+
+    Args:
+        paths: As they were given.
+
+    Returns:
+        The same.
+
+    Raises:
+        UsageError: One is neither a page nor Markdown.
+    """
+    wrong = [path for path in paths if path.suffix.lower() not in (".html", ".md")]
+    if wrong:
+        raise UsageError(
+            f"--report {wrong[0]}: its kind is not known", hint="Give a name that ends in .html or .md."
+        )
+    return paths
+
+
+def choose_sources(
+    sources: Sequence[str], *, out: Path | None, check: Path | None
+) -> tuple[Path, str, Path]:
+    """Say what `hkd submit` reads and writes.
+
+    Args:
+        sources: Its arguments.
+        out: The file to write.
+        check: The file to check instead.
+
+    Returns:
+        Predictions, data, and the file to write; with `check` only the data means something.
+
+    Raises:
+        UsageError: Something is missing, or two things exclude each other.
+    """
+    if check is not None:
+        if out is not None:
+            raise UsageError("--check and --out exclude each other")
+        if len(sources) != 1:
+            raise UsageError("--check takes DATA alone", hint="hkd submit --check results.zip DATA")
+        return Path(), sources[0], Path()
+    if len(sources) != 2:
+        raise UsageError("PREDICTIONS and DATA are needed", hint="hkd submit PREDICTIONS DATA --out results.zip")
+    if out is None:
+        raise UsageError("--out is missing", hint="hkd submit PREDICTIONS DATA --out results.zip")
+    return Path(sources[0]), sources[1], out

@@ -25,6 +25,7 @@ class Outcome:
         tables: The part that a person looks at.
         text: Lines to show before the tables.
         failed_records: How many records failed; the exit code is then 5.
+        failed_gate: Why a quality gate that was asked for is not met; the exit code is then 6.
         exit_code: Of processes that worked in this one's place and have said what happened; else 0.
     """
 
@@ -33,3 +34,4 @@ class Outcome:
     text: str = ""
     failed_records: int = 0
     exit_code: int = 0
+    failed_gate: str = ""

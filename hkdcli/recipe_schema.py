@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from hkdcli.recipe import Recipe, RunRecipe
 from hkdcli.recipe_augment import AugmentRecipe
 from hkdcli.recipe_blocks import RecipePart
@@ -17,11 +19,11 @@ KINDS: dict[str, type[RecipePart]] = {**STAGES, "augment": AugmentRecipe}
 Step = str | int
 
 
-def build_schema(kind: type[RecipePart]) -> dict[str, Any]:
-    """Build the JSON Schema of a recipe, for editors that complete and check YAML.
+def build_schema(kind: type[BaseModel]) -> dict[str, Any]:
+    """Build the JSON Schema of a recipe, for editors that complete and check YAML, or of another document.
 
     Args:
-        kind: What it is a recipe of, as in `KINDS`.
+        kind: What it is a recipe of, as in `KINDS`; or the type of the document.
 
     Returns:
         The schema, draft 2020-12.

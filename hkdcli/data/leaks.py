@@ -19,12 +19,14 @@ class Leak:
         shared_images: Ids of the test examples whose pixels train has seen, under whatever name.
         leak_rate: Share of the test examples that are in either, 0 to 1.
         rows: One `data.leak` row per such example.
+        unread: How many images of test cannot be loaded, so that nobody knows whether train has them.
     """
 
     shared_ids: tuple[str, ...]
     shared_images: tuple[str, ...]
     leak_rate: float
     rows: tuple[BadRow, ...] = ()
+    unread: int = 0
 
 
 def compute_leak(train: Dataset, test: Dataset) -> Leak:
@@ -39,7 +41,8 @@ def compute_leak(train: Dataset, test: Dataset) -> Leak:
     """
     known_ids = {example.id for example in train.examples}
     known_pixels = set(scan_images(train).pixel_hashes.values())
-    pixels = scan_images(test).pixel_hashes
+    scan = scan_images(test)
+    pixels = scan.pixel_hashes
     by_id = [each.id for each in test.examples if each.id in known_ids]
     by_pixels = [each.id for each in test.examples if pixels.get(each.image) in known_pixels]
     reasons = dict.fromkeys(by_id, f"its id is in {train.name}")
@@ -49,7 +52,7 @@ def compute_leak(train: Dataset, test: Dataset) -> Leak:
         for each in test.examples
         if each.id in reasons
     )
-    return Leak(tuple(by_id), tuple(by_pixels), len(rows) / max(1, len(test.examples)), rows)
+    return Leak(tuple(by_id), tuple(by_pixels), len(rows) / max(1, len(test.examples)), rows, len(scan.bad_rows))
 
 
 def find_conflicts(dataset: Dataset) -> tuple[BadRow, ...]:
