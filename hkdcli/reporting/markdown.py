@@ -10,37 +10,42 @@ from hkdcli.reporting.scores import Score, find_blind, list_counts, list_scores,
 from hkdcli.reporting.words import clean_text, name_metric, render_change, render_number
 
 MAX_CHARACTERS = 200
-"""Of a text of the data."""
+"""Of a name or a label."""
+MAX_WARNING_CHARACTERS = 2_000
 MAX_CLASSES = 50
 """Rows of a table per class."""
 
-_ESCAPES = str.maketrans(
-    {mark: f"\\{mark}" for mark in "\\`*_[]~#!$"}
-    | {
-        "&": "&amp;",
-        "<": "&lt;",
-        ">": "&gt;",
-        "|": "&#124;",
-    }  # a backslash would not always keep a cell whole
-)
+_MARKS = {mark: f"\\{mark}" for mark in "\\`*[]~#!$"}
+# Entities, since not every reader of tables takes a backslash before a bar.
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
+_ESCAPES = str.maketrans(_MARKS | _ENTITIES)
+_OUTER_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")  # inside a word it is no markup
 # What a forge turns into links wherever it stands: @names and addresses, #1, http://, www.
 _LINKING = re.compile(r"@|#(?=\d)|:(?=//)|(?<=www)\.", re.IGNORECASE)
 _BREAK = "\u200b"
+_PHENOMENON = ("found_rate", "false_choices", "false_alarm_rate", "true_choices")
 _LIST = re.compile(r"^(\d*)([-+=.)])")
 
 Row = Sequence[str]
 
 
-def escape_markdown(text: str) -> str:
+def escape_markdown(text: str, most: int = MAX_CHARACTERS) -> str:
     """A text as one line that says itself: no markup, HTML, link, picture or mention, and no end of a cell.
 
-    Whatever a forge would turn into a link has a zero-width space in it, and a long text is cut.
+    Whatever a forge would turn into a link has a zero-width space in it.
+
+    Args:
+        text: of the data.
+        most: characters that are kept of it.
+
+    Returns:
+        The escaped line.
     """
     line = " ".join(clean_text(text).split())
-    if len(line) > MAX_CHARACTERS:
-        line = f"{line[: MAX_CHARACTERS - 1]}…"
-    line = _LINKING.sub(lambda match: match[0] + _BREAK, line)
-    return _LIST.sub(r"\1\\\2", line.translate(_ESCAPES))
+    if len(line) > most:
+        line = f"{line[: most - 1]}…"
+    line = _LINKING.sub(lambda match: match[0] + _BREAK, line).translate(_ESCAPES)
+    return _LIST.sub(r"\1\\\2", _OUTER_UNDERSCORE.sub(r"\\_", line))
 
 
 def render_markdown(results: Mapping[str, Any], *, title: str) -> str:
@@ -70,7 +75,7 @@ def render_markdown(results: Mapping[str, Any], *, title: str) -> str:
 
 
 def _render_warnings(warnings: Sequence[str]) -> str:
-    lines = [f"- {escape_markdown(text)}" for text in warnings]
+    lines = [f"- {escape_markdown(text, MAX_WARNING_CHARACTERS)}" for text in warnings]
     return "\n".join(["**Read this first:**", "", *lines]) if lines else ""
 
 
@@ -104,10 +109,9 @@ def _render_value(score: Score) -> str:
 def _render_bootstrap(bootstrap: Mapping[str, Any] | None) -> str:
     if bootstrap is None:
         return ""
-    return (
-        f"± is half of a {bootstrap['level'] * 100:g} % interval: {render_number(bootstrap['resamples'])} resamples of "
-        f"{render_number(bootstrap['clusters'])} clusters, seed {bootstrap['seed']}."
-    )
+    resamples, clusters = render_number(bootstrap["resamples"]), render_number(bootstrap["clusters"])
+    level, seed = f"{bootstrap['level'] * 100:g} %", bootstrap["seed"]
+    return f"± is half of a {level} interval: {resamples} resamples of {clusters} clusters, seed {seed}."
 
 
 def _render_counts(counts: Mapping[str, int]) -> str:
@@ -127,9 +131,7 @@ def _render_task(results: Mapping[str, Any], task: str) -> Iterator[str]:
     yield from _render_classes(block["per_class"])
     for key, values in block["phenomena"].items():
         yield f"### By {escape_markdown(key)} of the choices"
-        yield _render_figures(
-            key, values, ("found_rate", "false_choices", "false_alarm_rate", "true_choices")
-        )
+        yield _render_figures(key, values, _PHENOMENON)
     for key, values in block["slices"].items():
         yield f"### By {escape_markdown(key)} of the records"
         yield _render_slice(key, values)
@@ -166,11 +168,13 @@ def _render_parsing(parsing: Mapping[str, Any] | None) -> Iterator[str]:
     if parsing is None:
         return
     yield "## Reading answers from text"
+    told = {
+        name: render_number(value) for name, value in parsing.items() if name not in ("parser", "by_kind")
+    }
     yield (
-        f"{render_number(parsing['texts'])} texts, read by the {escape_markdown(parsing['parser'])} parser. The strict one "
-        f"cannot read {render_number(parsing['strict_unparsed'])} (micro-F1 {render_number(parsing['strict_micro_f1'])}), "
-        f"the lenient one {render_number(parsing['lenient_unparsed'])} "
-        f"(micro-F1 {render_number(parsing['lenient_micro_f1'])})."
+        f"{told['texts']} texts, read by the {escape_markdown(parsing['parser'])} parser. "
+        f"The strict one cannot read {told['strict_unparsed']} (micro-F1 {told['strict_micro_f1']}), "
+        f"the lenient one {told['lenient_unparsed']} (micro-F1 {told['lenient_micro_f1']})."
     )
     rows = [(escape_markdown(kind), render_number(count)) for kind, count in parsing["by_kind"].items()]
     yield _render_table(("read as", "texts"), rows)
