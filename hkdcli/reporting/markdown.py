@@ -168,9 +168,8 @@ def _render_parsing(parsing: Mapping[str, Any] | None) -> Iterator[str]:
     if parsing is None:
         return
     yield "## Reading answers from text"
-    told = {
-        name: render_number(value) for name, value in parsing.items() if name not in ("parser", "by_kind")
-    }
+    figures = ("texts", "strict_unparsed", "lenient_unparsed", "strict_micro_f1", "lenient_micro_f1")
+    told = {name: render_number(parsing[name]) for name in figures}
     yield (
         f"{told['texts']} texts, read by the {escape_markdown(parsing['parser'])} parser. "
         f"The strict one cannot read {told['strict_unparsed']} (micro-F1 {told['strict_micro_f1']}), "

@@ -32,6 +32,7 @@ MAX_ANSWERS = 5
 """Rows of a posterior."""
 MAX_CLASSES = 50
 """Rows of a table per class."""
+_QUESTIONS = ("question", "caption question")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +103,17 @@ def _build_part(results: Mapping[str, Any], task: str, number: int) -> Part:
 
 
 def _find_shared(cases: Sequence[Case]) -> dict[str, dict[str, str]]:
-    """Texts that are the same in every case of a task of two or more: {task: {name: text}}."""
+    """Questions that every case of a task of two or more asks, to be said once: {task: {name: text}}."""
     by_task: dict[str, list[Case]] = {}
     for case in cases:
         by_task.setdefault(case.task, []).append(case)
     return {
         task: {
-            name: text for name, text in group[0].texts if all((name, text) in case.texts for case in group)
+            name: text
+            for name, text in group[0].texts
+            if name in _QUESTIONS
+            and len(text) <= MAX_LABEL_CHARACTERS
+            and all((name, text) in case.texts for case in group)
         }
         for task, group in by_task.items()
         if len(group) > 1
@@ -140,7 +145,6 @@ def _build_environment() -> Environment:
         "MAX_CHARACTERS": MAX_CHARACTERS,
         "MAX_ANSWERS": MAX_ANSWERS,
         "MAX_CLASSES": MAX_CLASSES,
-        "METRICS": words.METRICS,
     }
     return environment
 
