@@ -39,7 +39,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(data for tag, data in self.texts if tag not in ("script", "style")).split())
 
     def find(self, tag, **wanted):
-        """Attributes of the elements of a tag that have these among theirs; `class_` is one of the classes."""
+        """Attributes of the elements of a tag that have these among theirs; `class_`: one class of theirs."""
         found = [attributes for name, attributes in self.elements if name == tag]
         kind = wanted.pop("class_", None)
         return [

@@ -41,67 +41,10 @@ HOSTILE = {
     "markup": "[bold]x[/bold] **x** `x`",
     "long": "<b>" * 17_000,
 }
-TAGS = set(
-    [
-        "html",
-        "head",
-        "meta",
-        "title",
-        "style",
-        "body",
-        "header",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "p",
-        "span",
-        "b",
-        "i",
-        "nav",
-        "a",
-        "main",
-        "section",
-        "ul",
-        "ol",
-        "li",
-        "div",
-        "table",
-        "caption",
-        "thead",
-        "tbody",
-        "tr",
-        "th",
-        "td",
-        "small",
-        "figure",
-        "figcaption",
-        "svg",
-        "g",
-        "line",
-        "text",
-        "rect",
-        "circle",
-        "polyline",
-        "details",
-        "summary",
-        "dl",
-        "dt",
-        "dd",
-        "q",
-        "br",
-        "fieldset",
-        "legend",
-        "label",
-        "input",
-        "select",
-        "option",
-        "output",
-        "button",
-        "img",
-        "bdi",
-        "script",
-    ]
+TAGS = re.compile(
+    r"html|head|meta|title|style|body|header|h[1-4]|p|span|b|i|nav|a|main|section|ul|ol|li|div|table|caption|thead|tbody|"
+    r"tr|th|td|small|figure|figcaption|svg|g|line|text|rect|circle|polyline|details|summary|dl|dt|dd|q|br|fieldset|"
+    r"legend|label|input|select|option|output|button|img|bdi|script"
 )
 ATTRIBUTES = re.compile(
     r"id|class|style|title|lang|charset|http-equiv|content|name|href|dir|src|alt|loading|decoding|hidden|tabindex|role|"
@@ -113,7 +56,7 @@ ATTRIBUTES = re.compile(
 def check_inert(page):
     """Only elements and attributes of ours, one script and one style sheet, no address that leads out."""
     tags = [tag for tag, _ in page.elements]
-    assert set(tags) <= TAGS and tags.count("script") == tags.count("style") == 1
+    assert all(map(TAGS.fullmatch, tags)) and tags.count("script") == tags.count("style") == 1
     for tag, attributes in page.elements:
         assert all(ATTRIBUTES.fullmatch(name) for name in attributes), (tag, attributes)
         assert re.fullmatch(r"(--(at|low|high|share):[01]\.\d{4};?)*", attributes.get("style", ""))
