@@ -65,7 +65,6 @@ def render_thumbnail(image: Image.Image, *, side_px: int = SIDE_PX) -> str:
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
     small = image.convert("RGB").resize(size, method)
-    small.info = {}  # else a colour profile would come along
     file = BytesIO()
-    small.save(file, "WEBP", quality=_QUALITY)
+    small.save(file, "WEBP", quality=_QUALITY)  # writes no metadata that it is not given
     return f"data:image/webp;base64,{b64encode(file.getvalue()).decode()}"
