@@ -171,9 +171,7 @@ def test_without_scripts_every_card_is_seen_and_no_filter(visit):
 def test_a_hostile_dataset_runs_nothing_loads_nothing_and_the_filters_still_work(visit):
     html = build_page(lambda text: text + HOSTILE)
     browser = visit(html)
-    find = (
-        "return [...document.querySelectorAll('input')].find((each) => each.dataset.label === arguments[0])"
-    )
+    find = "return [...document.querySelectorAll('input')].find((e) => e.dataset.label === arguments[0])"
     browser.execute_script(find, f"coco{HOSTILE}").find_element("xpath", "..").click()
     shown, count = list_shown(browser)
     assert shown == [f"{name}{HOSTILE}" for name in ("both", "missed", "silent")] and count == "3 of 6 shown"
