@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from base64 import b64encode
 from hashlib import sha256
 
@@ -105,6 +107,12 @@ def test_the_policy_names_the_hash_of_the_one_script():
     hashed = b64encode(sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{hashed}'" in policy["content"]
     assert policy["content"].startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline';")
+
+
+def test_reporting_needs_no_torch():
+    modules = ", ".join(f"hkdcli.reporting.{name}" for name in ("cases", "thumbnails", "page", "markdown"))
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_same_arguments_give_the_same_page():
