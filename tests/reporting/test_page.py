@@ -23,6 +23,7 @@ from report_records import (
 
 from hkdcli.evaluation.join import build_table
 from hkdcli.reporting.cases import Gallery, build_cases
+from hkdcli.reporting.confusion import MAX_LABELS
 from hkdcli.reporting.page import MAX_CHARACTERS, render_page
 
 NOBODY = Gallery((), 0)
@@ -149,6 +150,15 @@ def test_confusion_has_a_column_for_no_answer_and_shades_shares_of_a_row():
     page = Page(build_page())
     assert "True False no answer records True 4 1 2 7" in page.text
     assert page.find("td", **{"class": "right", "style": "--share:0.5714"})
+
+
+def test_a_confusion_of_too_many_labels_is_named_instead():
+    results = build_results(tasks=("factuality",))
+    results["tasks"]["factuality"]["confusion"] = {
+        f"label {i}": {f"label {i}": 1} for i in range(MAX_LABELS + 1)
+    }
+    page = Page(render_page(results, NOBODY, title="x", thumbnails={}))
+    assert "too many labels" in page.text and not page.find("table", class_="matrix")
 
 
 def test_null_and_empty_results_make_a_page():
