@@ -121,6 +121,14 @@ PerShift = Annotated[
     bool,
     typer.Option("--per-shift", help="Add what each shift says to the rows.", rich_help_panel=_ASKING),
 ]
+Blind = Annotated[
+    bool,
+    typer.Option(
+        "--blind",
+        help="Show a grey picture in place of each image: a control for hkd evaluate --blind.",
+        rich_help_panel=_ASKING,
+    ),
+]
 Decode = Annotated[
     Literal["map", "expected-f1", "threshold"] | None,
     typer.Option(
@@ -226,6 +234,7 @@ def infer(
     combine: Combine = "log-mean",
     debias: Debias = "none",
     per_shift: PerShift = False,
+    blind: Blind = False,
     decode: Decode = None,
     calibrate: Calibrate = None,
     calibration: Calibration = None,

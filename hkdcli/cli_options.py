@@ -45,7 +45,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "evaluate": (
         "hkd evaluate predictions.jsonl scenes:test",
-        "hkd evaluate predictions.jsonl records.json --out metrics.json --json",
+        "hkd evaluate predictions.jsonl records.json --out results.json --json",
     ),
     "export": (
         "hkd export runs/quickstart --out exported",

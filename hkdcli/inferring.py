@@ -48,6 +48,7 @@ class InferOptions:
     debias: Debias = "none"
     decoding: Decoding | None = None
     per_shift: bool = False
+    blind: bool = False
     calibration: Path | None = None
     is_calibrated: bool = True
     abstain_below: float | None = None
@@ -115,7 +116,7 @@ def build_judge(
 
     fit = _find_fit(source, options, scorer, reporter)
     rules = build_rules(sorted(tasks or BOTH_TASKS), fit, options, reporter, all_needed=bool(tasks))
-    return Judge(scorer, options.build_asking(), rules, options.per_shift)
+    return Judge(scorer, options.build_asking(), rules, options.per_shift, options.blind)
 
 
 def store_calibration(

@@ -117,7 +117,8 @@ def choose_way(given: Mapping[str, Any]) -> Literal["file", "stream", "calibrate
             )
         return "stream"
     if data is None and given["calibrate"] is not None and out is None:
-        useless = ("shard", "nproc", "resume", "overwrite", "abstain_below", "target_precision", "per_shift")
+        useless = ["shard", "nproc", "resume", "overwrite", "abstain_below", "target_precision"]
+        useless += ["per_shift", "blind"]
         if lost := [name for name in useless if given[name] is not None and given[name] is not False]:
             option = lost[0].replace("_", "-")
             raise UsageError(f"--{option} goes with DATA and --out", hint="DEV is asked about as a whole.")
@@ -139,7 +140,7 @@ def choose_way(given: Mapping[str, Any]) -> Literal["file", "stream", "calibrate
 def _check_picture(given: Mapping[str, Any]) -> None:
     if given["evidence"] is not None and given["evidence"].suffix.lower() != ".png":
         raise UsageError("--evidence is drawn as PNG", hint="Give a name that ends in .png.")
-    names = ["data", "out", "shard", "nproc", "limit", "images", "resume", "per_shift"]
+    names = ["data", "out", "shard", "nproc", "limit", "images", "resume", "per_shift", "blind"]
     if given["calibrate"] is None:  # DEV is read with these
         names += ["workers", "on_bad", "encoding", "allow_outside_root"]
     usual = {"on_bad": "keep", "encoding": "utf-8"}
@@ -254,7 +255,7 @@ def build_options(given: Mapping[str, Any]) -> InferOptions:
     """
     from hkdcli.inferring import InferOptions
 
-    kept = ("level", "base", "shift_what", "debias", "per_shift", "calibration", "abstain_below")
+    kept = ("level", "base", "shift_what", "debias", "per_shift", "blind", "calibration", "abstain_below")
     options = InferOptions(
         **{name: given[name] for name in (*kept, "target_precision", "workers")},
         shifts=choose_shifts(given["shift"], given["shifts"]),

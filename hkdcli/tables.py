@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from hkdcli.outcome import Table
 
 if TYPE_CHECKING:
-    from hkdcli.evaluation.metrics import Metrics
+    from hkdcli.evaluation.metrics import Results
     from hkdcli.inference.calibration_file import Fit
 
 
-COVERAGES = (0.25, 0.5, 0.75, 0.9, 1.0)  # rows of the table; metrics.json has all
+COVERAGES = (0.25, 0.5, 0.75, 0.9, 1.0)  # rows of the table; results.json has all
 
 
 def tabulate(title: str, values: Mapping[str, Any]) -> Table:
@@ -20,7 +20,7 @@ def tabulate(title: str, values: Mapping[str, Any]) -> Table:
     return Table(title, ("figure", "value"), [(name, _render(value)) for name, value in values.items()])
 
 
-def tabulate_metrics(metrics: Metrics) -> list[Table]:
+def tabulate_metrics(metrics: Results) -> list[Table]:
     """The scores of all tasks side by side, then each class, then what was counted."""
     scores = {"all": metrics.metrics, **{name: task.metrics for name, task in metrics.tasks.items()}}
     names = list(dict.fromkeys(name for values in scores.values() for name in values))
@@ -38,7 +38,7 @@ def tabulate_metrics(metrics: Metrics) -> list[Table]:
     ]
 
 
-def _tabulate_risk(metrics: Metrics) -> list[Table]:
+def _tabulate_risk(metrics: Results) -> list[Table]:
     """How many of the most confident answers are wrong, at some coverages; nothing without confidences."""
     curves = {"all": metrics.risk_coverage, **{name: t.risk_coverage for name, t in metrics.tasks.items()}}
     shown = {name: {p["coverage"]: p["risk"] for p in curve} for name, curve in curves.items() if curve}

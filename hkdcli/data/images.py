@@ -70,6 +70,12 @@ def compute_pixel_hash(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
+def blank_image(loaded: LoadedImage) -> LoadedImage:
+    """The picture as a model sees it that is shown none: mid-grey all over, of the same size."""
+    grey = Image.new("RGB", loaded.image.size, (128, 128, 128))
+    return LoadedImage(grey, compute_pixel_hash(grey), loaded.notes)
+
+
 class ImageFolder:
     """Images in a folder, opened by the names that records give them."""
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from hkdcli.data.datasets import Dataset
-from hkdcli.evaluation.metrics import Metrics, evaluate_predictions
+from hkdcli.evaluation.metrics import Results, evaluate_predictions
 from hkdcli.evaluation.predictions import Prediction
 from hkdcli.inference.asking import Judge
 from hkdcli.inference.predict import answer_examples
@@ -35,7 +35,7 @@ def answer_all(scorer: Scorer, data: Dataset, batch_size: int) -> list[Predictio
     ]
 
 
-def score_answers(predictions: Sequence[Prediction], data: Dataset) -> Metrics:
+def score_answers(predictions: Sequence[Prediction], data: Dataset) -> Results:
     """Score predictions against the answers of the very records that were asked."""
     return evaluate_predictions(predictions, data.examples)
 

@@ -73,7 +73,7 @@ def build_evaluate(
     scorer = Scorer(student)
 
     def evaluate() -> Mapping[str, float | None]:
-        metrics = score_answers(answer_all(scorer, dev, batch_size), dev).metrics
+        metrics: dict[str, Any] = {**score_answers(answer_all(scorer, dev, batch_size), dev).metrics}
         return {f"dev_{name}": value for name, value in metrics.items()}
 
     return evaluate

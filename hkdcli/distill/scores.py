@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hkdcli.atomic import write_json
 from hkdcli.data.datasets import Dataset
 from hkdcli.distill.levels import Stage, TrainedLevel, load_level
-from hkdcli.evaluation.metrics import Metrics, evaluate_predictions, read_predictions
+from hkdcli.evaluation.metrics import Bootstrap, Results, evaluate_predictions, read_predictions
 from hkdcli.inference.asking import Judge
 from hkdcli.inference.predict import predict
 from hkdcli.inference.scoring import Scorer
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def score_levels(stage: Stage[RunRecipe], levels: Sequence[TrainedLevel]) -> list[dict[str, Any]]:
-    """Predict and score the test split with every level; keep predictions and metrics in the run.
+    """Predict and score the test split with every level; keep predictions and results in the run.
 
     Args:
         stage: the run; its split `test` holds records with answers that no level has learned from.
@@ -33,22 +33,23 @@ def score_levels(stage: Stage[RunRecipe], levels: Sequence[TrainedLevel]) -> lis
         return rows
     for level in levels:
         stage.reporter.note(f"scoring {level.name} on {len(data.examples)} held-out records")
-        metrics = _score_level(stage, level, data)
+        results = _score_level(stage, level, data)
         if not rows:
-            rows.append(_list_figures("constant answer", metrics, ("constant_micro_f1",)))
-        rows.append(_list_figures(level.name, metrics, ("micro_f1", "hallucinated_f1", "exact_match")))
+            rows.append(_list_figures("constant answer", results, ("constant_micro_f1",)))
+        rows.append(_list_figures(level.name, results, ("micro_f1", "hallucinated_f1", "exact_match")))
     return rows
 
 
-def _list_figures(name: str, metrics: Metrics, wanted: Sequence[str]) -> dict[str, Any]:
+def _list_figures(name: str, results: Results, wanted: Sequence[str]) -> dict[str, Any]:
     """One row: the first wanted figure over all records and per task, the others over all records."""
     first, *others = wanted
-    overall = {"micro_f1": metrics.metrics[first]} | {other: metrics.metrics[other] for other in others}
-    tasks = {f"{task}_micro_f1": found.metrics[first] for task, found in metrics.tasks.items()}
+    scores: dict[str, Any] = {**results.metrics}
+    overall = {"micro_f1": scores[first]} | {other: scores[other] for other in others}
+    tasks = {f"{task}_micro_f1": {**found.metrics}[first] for task, found in results.tasks.items()}
     return {"level": name, **overall, **tasks}
 
 
-def _score_level(stage: Stage[RunRecipe], level: TrainedLevel, data: Dataset) -> Metrics:
+def _score_level(stage: Stage[RunRecipe], level: TrainedLevel, data: Dataset) -> Results:
     folder = stage.run.path / "eval" / "test" / level.name
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "predictions.jsonl"
@@ -60,6 +61,6 @@ def _score_level(stage: Stage[RunRecipe], level: TrainedLevel, data: Dataset) ->
         batch_size=level.batch_size,
         reporter=stage.reporter,
     )
-    metrics = evaluate_predictions(read_predictions(path), data.examples)
-    write_json(folder / "metrics.json", metrics.to_json())
-    return metrics
+    results = evaluate_predictions(read_predictions(path), data.examples, Bootstrap())
+    write_json(folder / "results.json", results.to_json())
+    return results

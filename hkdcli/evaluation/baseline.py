@@ -42,8 +42,8 @@ def _propose(table: Table) -> Iterator[tuple[str, Bools]]:
         yield "always 'No hallucination'", table.is_none
         yield "always every other choice", ~table.is_none
     else:
-        for label in np.unique(table.labels):
-            yield f"always {str(label)!r}", table.labels == label
-    ids, counts = np.unique(table.ids, return_counts=True)
-    for index in np.argsort(-counts, kind="stable")[:MAX_LETTERS]:
-        yield f"always choice {str(ids[index])!r}", table.ids == ids[index]
+        for place, label in enumerate(table.labels):
+            yield f"always {label!r}", table.label == place
+    counts = np.bincount(table.letter, minlength=len(table.letters))
+    for place in np.argsort(-counts, kind="stable")[:MAX_LETTERS]:
+        yield f"always choice {table.letters[place]!r}", table.letter == place

@@ -5,14 +5,13 @@ Dimensions: N records, B bins.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import fsum
-from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hkdcli.evaluation.certainty import Distribution
+from hkdcli.evaluation.results import ReliabilityBin
 
 BINS = 15
 
@@ -34,31 +33,54 @@ def compute_calibration_error(confidence: Floats, right: Bools) -> float | None:
     """
     if not len(confidence):
         return None
-    edges = np.linspace(0.0, 1.0, BINS + 1)[1:-1]
-    places = np.digitize(confidence, edges, right=True)
+    places = _find_bins(confidence)
     gaps = [
         abs(int(np.count_nonzero(right[places == b])) - fsum(confidence[places == b])) for b in range(BINS)
     ]
     return fsum(gaps) / len(confidence)
 
 
-def compute_brier(posteriors: Sequence[Distribution], golds: Sequence[frozenset[str]]) -> float | None:
-    """Multi-class Brier score: mean over records of sum over answers y of (p(y) - [y is gold])^2.
+def compute_reliability(confidence: Floats, right: Bools) -> list[ReliabilityBin]:
+    """The bins of `compute_calibration_error` that hold a record: the reliability diagram.
 
     Args:
-        posteriors: answers and their probabilities, one distribution per record; an answer that is not among
-            them has probability 0.
-        golds: the gold answers, as many.
+        confidence: in [0, 1], [N].
+        right: whether what the confidence belongs to is right, [N].
 
     Returns:
-        The score in [0, 2], of a uniform posterior over n answers 1 - 1/n; None without records.
+        For each such bin its edges, its records, their mean confidence and the share that is right.
     """
-    if not posteriors:
-        return None
-    return fmean(_score_brier(*pair) for pair in zip(posteriors, golds, strict=True))
+    places, bins = _find_bins(confidence), list[ReliabilityBin]()
+    for place in range(BINS):
+        among = places == place
+        if records := int(np.count_nonzero(among)):
+            share = int(np.count_nonzero(right[among])) / records
+            mean = fsum(confidence[among]) / records
+            low, high = place / BINS, (place + 1) / BINS
+            bins.append(
+                {"low": low, "high": high, "records": records, "confidence": mean, "exact_match": share}
+            )
+    return bins
 
 
-def _score_brier(posterior: Distribution, gold: frozenset[str]) -> float:
-    terms = [(p - (answer == gold)) ** 2 for answer, p in posterior]
-    unseen = all(answer != gold for answer, _ in posterior)
+def _find_bins(confidence: Floats) -> NDArray[np.int64]:
+    """The bin of each record, 0 to B - 1, [N]."""
+    return np.digitize(confidence, np.linspace(0.0, 1.0, BINS + 1)[1:-1], right=True)
+
+
+def compute_brier(posterior: Distribution, gold: frozenset[str]) -> float:
+    """Multi-class Brier score of one record: sum over answers y of (p(y) - [y is gold])^2.
+
+    Args:
+        posterior: answers and their probabilities; an answer that is not among them has probability 0.
+        gold: the gold answer.
+
+    Returns:
+        The score in [0, 2], of a uniform posterior over n answers 1 - 1/n.
+    """
+    terms, unseen = [], 1.0
+    for answer, p in posterior:
+        if answer == gold:
+            unseen, p = 0.0, p - 1.0
+        terms.append(p * p)
     return fsum(terms) + unseen

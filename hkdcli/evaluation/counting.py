@@ -61,6 +61,11 @@ def count_confusion(table: Table, among: Bools | None = None, predicted: Bools |
     gold, said = table.gold, table.predicted if predicted is None else predicted
     if among is not None:
         gold, said = gold[among], said[among]
+    return count_decisions(gold, said)
+
+
+def count_decisions(gold: Bools, said: Bools) -> Confusion:
+    """Count decisions, whether gold and whether predicted, [M] each."""
     return Confusion(
         int(np.count_nonzero(gold & said)),
         int(np.count_nonzero(~gold & said)),

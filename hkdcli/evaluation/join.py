@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hkdcli.data.records import NO_HALLUCINATION, Example
+from hkdcli.data.records import NO_HALLUCINATION, Example, Task
 from hkdcli.evaluation.predictions import Prediction
 
 HALLUCINATED = "hallucinated choice"
 
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,25 +28,31 @@ class Table:
     """Every choice of every scored record of one task.
 
     Attributes:
+        task: the task of all of them.
         records: the records, R of them.
         record: index of each choice's record, [M].
         gold: whether the choice belongs to the gold answer, [M].
         predicted: whether it was predicted, [M]; all False where there is no usable prediction.
         is_none: whether it is the "No hallucination" choice, [M].
-        labels: the class of each choice, M of them.
-        ids: the id of each choice, M of them.
+        labels: the classes that occur among the choices, sorted.
+        label: index of each choice's class, [M].
+        letters: the ids that occur among the choices, sorted.
+        letter: index of each choice's id, [M].
         rows: what was predicted of each record, R of them; None where that is missing or failed.
         faults: why each record's prediction is scored as the empty set, R of them; "" where it is not.
         counts: records, and how many of them are missing, failed, abstained from or invalid, by name.
     """
 
+    task: Task
     records: tuple[Example, ...]
-    record: NDArray[np.int64]
+    record: Ints
     gold: Bools
     predicted: Bools
     is_none: Bools
-    labels: NDArray[np.str_]
-    ids: NDArray[np.str_]
+    labels: tuple[str, ...]
+    label: Ints
+    letters: tuple[str, ...]
+    letter: Ints
     rows: tuple[Prediction | None, ...]
     faults: tuple[str, ...]
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -60,6 +67,11 @@ class Table:
         matched[self.record[self.gold != self.predicted]] = False
         return matched
 
+    @property
+    def answered(self) -> Bools:
+        """Whether a record's row says ok, be the prediction legal or invalid, [R]."""
+        return np.array([row is not None and not row.abstained for row in self.rows], np.bool_)
+
 
 def build_table(examples: Sequence[Example], predictions: Mapping[str, Prediction]) -> Table:
     """Join the records of one task with their predictions.
@@ -68,35 +80,40 @@ def build_table(examples: Sequence[Example], predictions: Mapping[str, Predictio
     as if the empty set had been predicted, and counted under its own name; nothing is dropped.
 
     Args:
-        examples: records of one task, each with a gold answer.
+        examples: records of one task, at least one, each with a gold answer.
         predictions: by record id.
 
     Returns:
         The table, in the order of `examples`.
     """
-    record, gold, predicted, is_none, labels, ids = [], [], [], [], [], []
-    faults: list[str] = []
-    for index, example in enumerate(examples):
-        none_id = example.none_id
-        fault = find_fault(example, none_id, predictions.get(example.id))
+    gold, predicted, is_none, names, ids, faults, sizes = [], [], [], [], [], [], []
+    for example in examples:
+        none_id, prediction = example.none_id, predictions.get(example.id)
+        fault = find_fault(example, none_id, prediction)
+        chosen = prediction.choices if prediction is not None and not fault else None
+        said, answer = chosen or frozenset(), example.answer or frozenset()
         faults.append(fault)
-        chosen = predictions[example.id].choices or frozenset() if fault == "" else frozenset()
-        answer = example.answer or frozenset()
+        sizes.append(len(example.choices))
         for choice in example.choices:
-            record.append(index)
-            gold.append(choice.id in answer)
-            predicted.append(choice.id in chosen)
-            is_none.append(choice.id == none_id)
-            labels.append(name_class(example, choice.id == none_id, choice.text))
-            ids.append(choice.id)
+            letter = choice.id
+            gold.append(letter in answer)
+            predicted.append(letter in said)
+            is_none.append(letter == none_id)
+            names.append(name_class(example, letter == none_id, choice.text))
+            ids.append(letter)
+    labels, label = _encode(names)
+    letters, letter_of = _encode(ids)
     return Table(
+        task=examples[0].task,
         records=tuple(examples),
-        record=np.array(record, np.int64),
+        record=np.repeat(np.arange(len(examples)), sizes),
         gold=np.array(gold, np.bool_),
         predicted=np.array(predicted, np.bool_),
         is_none=np.array(is_none, np.bool_),
-        labels=np.array(labels, np.str_),
-        ids=np.array(ids, np.str_),
+        labels=labels,
+        label=label,
+        letters=letters,
+        letter=letter_of,
         rows=tuple(_find_row(predictions.get(example.id)) for example in examples),
         faults=tuple(faults),
         counts=_name_counts(len(examples), Counter(faults)),
@@ -140,6 +157,13 @@ def name_class(example: Example, is_none: bool, text: str) -> str:
     if example.task == "factuality":
         return text.strip()
     return NO_HALLUCINATION if is_none else HALLUCINATED
+
+
+def _encode(texts: Sequence[str]) -> tuple[tuple[str, ...], Ints]:
+    """The different texts, sorted, and the place of each text among them, [M]."""
+    distinct = tuple(sorted(set(texts)))
+    places = {text: place for place, text in enumerate(distinct)}
+    return distinct, np.array([places[text] for text in texts], np.int64)
 
 
 def _find_row(prediction: Prediction | None) -> Prediction | None:

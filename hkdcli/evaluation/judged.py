@@ -7,119 +7,132 @@ all records, where a record without it counts against them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 
 import numpy as np
 
-from hkdcli.evaluation.calibration import Bools, Floats, compute_brier, compute_calibration_error
+from hkdcli.evaluation.calibration import compute_brier, compute_calibration_error, compute_reliability
 from hkdcli.evaluation.certainty import Certainty
 from hkdcli.evaluation.counting import Scores, ratio
 from hkdcli.evaluation.join import Table
+from hkdcli.evaluation.results import ReliabilityBin
 from hkdcli.evaluation.selective import Curve, compute_aurc, compute_risk_coverage
 
 ORDER_SCORES = ("flip_rate", "all_agree_rate", "all_orders_right")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Judged:
-    """A record with a row that says ok or abstain.
+    """What the rows of some records say beside their answers, compared with gold; a list is one entry a row.
 
     Attributes:
-        gold: the gold answer.
-        certainty: what the row says beside its answer.
-        abstained: whether it says abstain.
-        right: whether the answer that it gives, or abstains from, is gold; an invalid one never is. None
-            where nobody can say which answer it abstains from.
+        records: how many records there are, with rows or without.
+        confidence: of the rows that have one and whose answer is known.
+        right: whether the answer that such a row gives, or abstains from, is gold; an invalid one never is.
+        brier: Brier score of each row with a posterior.
+        flips: flip rate of each row that was shown in several orders and has one.
+        agreed: whether all orders agreed, of each such row that says so.
+        approximate: rows whose posterior is over a beam.
+        shifted: rows that were shown in several orders.
+        orders_right: rows whose orders agree and whose most probable answer is gold.
+        orders_known: whether a row of several orders says enough for `orders_right`.
     """
 
-    gold: frozenset[str]
-    certainty: Certainty
-    abstained: bool
-    right: bool | None
+    records: int = 0
+    confidence: list[float] = field(default_factory=list)
+    right: list[bool] = field(default_factory=list)
+    brier: list[float] = field(default_factory=list)
+    flips: list[float] = field(default_factory=list)
+    agreed: list[bool] = field(default_factory=list)
+    approximate: int = 0
+    shifted: int = 0
+    orders_right: int = 0
+    orders_known: bool = False
 
 
-def judge_rows(table: Table) -> list[Judged]:
+def judge_rows(table: Table) -> Judged:
     """Compare each row that is neither missing nor failed with the gold answer."""
-    judged = []
-    for example, row, matched in zip(table.records, table.rows, table.matched, strict=True):
+    judged = Judged(records=len(table.records))
+    for example, row, matched in zip(table.records, table.rows, table.matched.tolist(), strict=True):
         if row is None:
             continue
-        gold, right = example.answer or frozenset(), bool(matched)
-        if row.abstained:
-            judged.append(Judged(gold, row.certainty, True, _judge_chosen(row.certainty, gold)))
-        else:
-            judged.append(Judged(gold, row.certainty, False, right))
+        gold, certainty = example.answer or frozenset(), row.certainty
+        right = _judge_chosen(certainty, gold) if row.abstained else matched
+        if certainty.confidence is not None and right is not None:
+            judged.confidence.append(certainty.confidence)
+            judged.right.append(right)
+        if certainty.posterior is not None:
+            judged.brier.append(compute_brier(certainty.posterior, gold))
+        judged.approximate += certainty.approximate
+        _judge_orders(judged, certainty, gold)
     return judged
 
 
-def count_judged(judged: Sequence[Judged]) -> dict[str, int]:
+def pool(parts: Sequence[Judged]) -> Judged:
+    """All rows of several tasks together."""
+    whole = Judged()
+    for part in parts:
+        whole.records += part.records
+        whole.confidence += part.confidence
+        whole.right += part.right
+        whole.brier += part.brier
+        whole.flips += part.flips
+        whole.agreed += part.agreed
+        whole.approximate += part.approximate
+        whole.shifted += part.shifted
+        whole.orders_right += part.orders_right
+        whole.orders_known |= part.orders_known
+    return whole
+
+
+def count_judged(judged: Judged) -> dict[str, int]:
     """Count the rows that each kind of score is over, and those whose posterior is approximate."""
     return {
-        "approximate": sum(row.certainty.approximate for row in judged),
-        "with_confidence": len(_collect_confidence(judged)[0]),
-        "with_posterior": sum(row.certainty.posterior is not None for row in judged),
-        "with_shifts": len(_select_shifted(judged)),
+        "approximate": judged.approximate,
+        "with_confidence": len(judged.confidence),
+        "with_posterior": len(judged.brier),
+        "with_shifts": judged.shifted,
     }
 
 
-def score_judged(judged: Sequence[Judged], records: int) -> Scores:
-    """Compute coverage, calibration and agreement of orders.
-
-    Args:
-        judged: the rows.
-        records: how many records there are, at least as many.
-
-    Returns:
-        The scores that `DEFINITIONS` defines; None where no row has what one needs.
-    """
-    answered = [row for row in judged if not row.abstained]
-    confidence, right = _collect_confidence(judged)
-    posteriors = [
-        (row.certainty.posterior, row.gold) for row in judged if row.certainty.posterior is not None
-    ]
+def score_judged(judged: Judged) -> Scores:
+    """Compute calibration and agreement of orders; None where no row has what a score needs."""
+    confidence, right = np.array(judged.confidence, np.float64), np.array(judged.right, np.bool_)
     return {
-        "coverage": ratio(len(answered), records),
-        "selective_exact_match": ratio(sum(row.right is True for row in answered), len(answered)),
         "ece": compute_calibration_error(confidence, right),
-        "brier": compute_brier([posterior for posterior, _ in posteriors], [gold for _, gold in posteriors]),
+        "brier": fmean(judged.brier) if judged.brier else None,
         "aurc": compute_aurc(confidence, right),
-        **_score_orders(judged, records),
+        "flip_rate": fmean(judged.flips) if judged.flips else None,
+        "all_agree_rate": ratio(sum(judged.agreed), len(judged.agreed)),
+        "all_orders_right": ratio(judged.orders_right, judged.records) if judged.orders_known else None,
     }
 
 
-def build_curve(judged: Sequence[Judged]) -> Curve:
+def build_curve(judged: Judged) -> Curve:
     """Build the risk-coverage curve of the rows with a confidence."""
-    return compute_risk_coverage(*_collect_confidence(judged))
+    return compute_risk_coverage(np.array(judged.confidence, np.float64), np.array(judged.right, np.bool_))
+
+
+def build_reliability(judged: Judged) -> list[ReliabilityBin]:
+    """Build the reliability diagram of the rows with a confidence."""
+    return compute_reliability(np.array(judged.confidence, np.float64), np.array(judged.right, np.bool_))
 
 
 def _judge_chosen(certainty: Certainty, gold: frozenset[str]) -> bool | None:
+    """Whether the answer that a row abstains from is gold; None where nobody can say which one that is."""
     return None if certainty.chosen is None else certainty.chosen == gold
 
 
-def _collect_confidence(judged: Sequence[Judged]) -> tuple[Floats, Bools]:
-    """Confidence and whether it was right, [N] each, of the rows where both are known."""
-    pairs = [
-        (row.certainty.confidence, row.right)
-        for row in judged
-        if row.certainty.confidence is not None and row.right is not None
-    ]
-    return np.array([c for c, _ in pairs], np.float64), np.array([right for _, right in pairs], np.bool_)
-
-
-def _select_shifted(judged: Sequence[Judged]) -> list[Judged]:
-    return [row for row in judged if (row.certainty.shifts or 0) > 1]
-
-
-def _score_orders(judged: Sequence[Judged], records: int) -> Scores:
-    shifted = [row.certainty for row in _select_shifted(judged)]
-    flips = [one.flip_rate for one in shifted if one.flip_rate is not None]
-    agreed = [one.all_agree for one in shifted if one.all_agree is not None]
-    known = any(one.all_agree is not None and one.posterior is not None for one in shifted)
-    # A record with a single order to show is in here too: that one agrees with itself.
-    right = sum(row.certainty.all_agree is True and row.certainty.most_probable == row.gold for row in judged)
-    return {
-        "flip_rate": fmean(flips) if flips else None,
-        "all_agree_rate": ratio(sum(agreed), len(agreed)),
-        "all_orders_right": ratio(right, records) if known else None,
-    }
+def _judge_orders(judged: Judged, certainty: Certainty, gold: frozenset[str]) -> None:
+    # A record with a single order to show counts here too: that one agrees with itself.
+    if certainty.all_agree is True and certainty.most_probable == gold:
+        judged.orders_right += 1
+    if (certainty.shifts or 0) <= 1:
+        return
+    judged.shifted += 1
+    if certainty.flip_rate is not None:
+        judged.flips.append(certainty.flip_rate)
+    if certainty.all_agree is not None:
+        judged.agreed.append(certainty.all_agree)
+        judged.orders_known |= certainty.posterior is not None

@@ -1,4 +1,4 @@
-"""Scores of predictions, each with its definition beside it.
+"""Scores of predictions, each with its interval and its definition beside it.
 
 `evaluate_predictions` takes what `read_predictions` gives and the gold examples. The numbers are counted
 here with numpy and compared with scikit-learn in the tests, so that the two check each other.
@@ -7,66 +7,62 @@ here with numpy and compared with scikit-learn in the tests, so that the two che
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import cast
 
-import numpy as np
-
+from hkdcli import __version__
 from hkdcli.data.records import Example
 from hkdcli.errors import DataError
 from hkdcli.evaluation.baseline import find_best_constant
-from hkdcli.evaluation.counting import Confusion, Scores, count_confusion, mean_defined, ratio
-from hkdcli.evaluation.definitions import DEFINITIONS
+from hkdcli.evaluation.confusion import build_confusion
+from hkdcli.evaluation.counting import Confusion, count_confusion, mean_defined
+from hkdcli.evaluation.intervals import bootstrap_scores, compute_scores
 from hkdcli.evaluation.join import Table, build_table
-from hkdcli.evaluation.judged import Judged, build_curve, count_judged, judge_rows, score_judged
+from hkdcli.evaluation.judged import (
+    Judged,
+    build_curve,
+    build_reliability,
+    count_judged,
+    judge_rows,
+    pool,
+    score_judged,
+)
 from hkdcli.evaluation.predictions import Prediction, check_unique, read_predictions
-from hkdcli.evaluation.selective import Curve
+from hkdcli.evaluation.resampling import Bootstrap, count_images
+from hkdcli.evaluation.results import DEFINITIONS, BootstrapUsed, Figures, Results, TaskResults
+from hkdcli.evaluation.score_types import Scores
 from hkdcli.evaluation.slices import compute_phenomena, compute_slices
-from hkdcli.evaluation.warn import build_warnings
+from hkdcli.evaluation.tally import Tally, join_tallies, tally_records
+from hkdcli.evaluation.warn import build_warnings, warn_intervals
 
-__all__ = ["DEFINITIONS", "Metrics", "TaskMetrics", "evaluate_predictions", "read_predictions"]
-
-
-@dataclass(frozen=True, slots=True)
-class TaskMetrics:
-    """The scores of one task; None is an undefined value."""
-
-    metrics: Scores
-    constant_answer: str
-    per_class: dict[str, Scores]
-    phenomena: dict[str, dict[str, Scores]]
-    slices: dict[str, dict[str, Scores]]
-    counts: dict[str, int]
-    risk_coverage: Curve
+__all__ = ["DEFINITIONS", "Bootstrap", "Results", "evaluate_predictions", "read_predictions"]
 
 
-@dataclass(frozen=True, slots=True)
-class Metrics:
-    """The scores of a file of predictions: over all records, and per task; None is an undefined value."""
-
-    metrics: Scores
-    tasks: dict[str, TaskMetrics]
-    counts: dict[str, int]
-    risk_coverage: Curve
-    definitions: Mapping[str, str]
-    warnings: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain dicts, lists and finite numbers, ready for `json.dumps(..., allow_nan=False)`."""
-        document = asdict(self)
-        document["warnings"] = list(self.warnings)
-        return document
-
-
-def evaluate_predictions(predictions: Sequence[Prediction], examples: Sequence[Example]) -> Metrics:
+def evaluate_predictions(
+    predictions: Sequence[Prediction], examples: Sequence[Example], bootstrap: Bootstrap | None = None
+) -> Results:
     """Score predictions against gold, joined by id.
 
     Args:
         predictions: in any order.
         examples: of either task or both; those without gold are left out and counted.
+        bootstrap: how intervals are drawn; None: there are none.
 
     Returns:
-        Scores with definitions, counts and warnings.
+        Scores with definitions, counts and warnings. DataError says so where no example has gold, or two
+        predictions share an id.
+    """
+    return score_tables(join_predictions(predictions, examples), predictions, examples, bootstrap)
+
+
+def join_predictions(predictions: Sequence[Prediction], examples: Sequence[Example]) -> dict[str, Table]:
+    """Join predictions with the records that have gold.
+
+    Args:
+        predictions: in any order.
+        examples: of either task or both.
+
+    Returns:
+        A table for each task that occurs, in order of its name.
 
     Raises:
         DataError: when no example has gold, or two predictions share an id.
@@ -79,89 +75,98 @@ def evaluate_predictions(predictions: Sequence[Prediction], examples: Sequence[E
             hint="evaluation needs records with a correct_choice; without them only `hkd infer` makes sense",
         )
     by_id = {prediction.id: prediction for prediction in predictions}
-    tables: dict[str, Table] = {
+    return {
         task: build_table([example for example in scored if example.task == task], by_id)
         for task in sorted({example.task for example in scored})
     }
+
+
+def score_tables(
+    tables: Mapping[str, Table],
+    predictions: Sequence[Prediction],
+    examples: Sequence[Example],
+    bootstrap: Bootstrap | None = None,
+) -> Results:
+    """Score the tables of `join_predictions`; the other arguments are those of `evaluate_predictions`."""
     judged = {task: judge_rows(table) for task, table in tables.items()}
-    tasks = {task: _score_task(task, table, judged[task]) for task, table in tables.items()}
-    known = {example.id for example in scored}
-    extra = sum(prediction.id not in known for prediction in predictions)
-    counts = _sum_counts([task.counts for task in tasks.values()])
-    counts |= {"predictions": len(predictions), "extra": extra, "unlabelled": len(examples) - len(scored)}
-    pooled = [row for rows in judged.values() for row in rows]
-    metrics = _score_all(tables, tasks) | score_judged(pooled, counts["records"])
-    warnings = build_warnings(counts, tables, {task: asdict(scores) for task, scores in tasks.items()})
-    return Metrics(metrics, tasks, counts, build_curve(pooled), DEFINITIONS, warnings)
-
-
-def _score_task(task: str, table: Table, judged: Sequence[Judged]) -> TaskMetrics:
-    constant = find_best_constant(table)
-    per_class = {
-        str(label): _score_confusion(count_confusion(table, table.labels == label))
-        for label in np.unique(table.labels)
+    tallies = {task: tally_records(table) for task, table in tables.items()}
+    tasks = {
+        task: _score_task(table, tallies[task], judged[task], bootstrap) for task, table in tables.items()
     }
-    metrics = _name_micro(count_confusion(table))
-    metrics["macro_f1"] = mean_defined([scores["f1"] for scores in per_class.values()])
-    metrics["exact_match"] = _compute_exact_match([table])
-    if task == "hallucination":
-        metrics |= _score_hallucinated(table)
-    metrics |= score_judged(judged, len(table.records))
-    metrics["constant_micro_f1"] = constant.confusion.f1
-    return TaskMetrics(
-        metrics=metrics,
-        constant_answer=constant.name,
-        per_class=per_class,
-        phenomena=compute_phenomena(table) if task == "hallucination" else {},
-        slices=compute_slices(table),
-        counts={**table.counts, **count_judged(judged)},
-        risk_coverage=build_curve(judged),
+    pooled, together = pool(list(judged.values())), join_tallies(list(tallies.values()))
+    counts = _sum_counts([task.counts for task in tasks.values()])
+    counts |= _count_left_out(tables, predictions, examples)
+    warnings = build_warnings(counts, tables, {task: each.model_dump() for task, each in tasks.items()})
+    metrics = compute_scores(together) | score_judged(pooled)
+    metrics["macro_f1"] = mean_defined([task.metrics["macro_f1"] for task in tasks.values()])
+    constants = Confusion.add(find_best_constant(table).confusion for table in tables.values())
+    metrics["constant_micro_f1"] = constants.f1
+    intervals = bootstrap_scores(together, bootstrap)
+    return Results(
+        hkd_version=__version__,
+        metrics=cast(Scores, metrics),
+        intervals=intervals,
+        tasks=tasks,
+        counts=counts,
+        risk_coverage=build_curve(pooled),
+        calibration=build_reliability(pooled),
+        bootstrap=_describe(bootstrap, together),
+        definitions=dict(DEFINITIONS),
+        warnings=[*warnings, *warn_intervals(metrics, intervals)],
     )
 
 
-def _score_all(tables: Mapping[str, Table], tasks: Mapping[str, TaskMetrics]) -> Scores:
-    """The scores over all records, whatever their task."""
-    metrics = _name_micro(Confusion.add(count_confusion(table) for table in tables.values()))
-    metrics["macro_f1"] = mean_defined([task.metrics["macro_f1"] for task in tasks.values()])
-    metrics["exact_match"] = _compute_exact_match(list(tables.values()))
-    names = ("hallucinated_precision", "hallucinated_recall", "hallucinated_f1")
-    found = tasks["hallucination"].metrics if "hallucination" in tasks else dict.fromkeys(names)
-    metrics |= {name: found[name] for name in names}
-    constants = Confusion.add(find_best_constant(table).confusion for table in tables.values())
-    metrics["constant_micro_f1"] = constants.f1
-    return metrics
+def _score_task(table: Table, tally: Tally, judged: Judged, bootstrap: Bootstrap | None) -> TaskResults:
+    constant = find_best_constant(table)
+    per_class = {
+        label: _score_confusion(count_confusion(table, table.label == place))
+        for place, label in enumerate(table.labels)
+    }
+    metrics = compute_scores(tally) | score_judged(judged)
+    metrics["macro_f1"] = mean_defined([scores["f1"] for scores in per_class.values()])
+    metrics["constant_micro_f1"] = constant.confusion.f1
+    is_hallucination = table.task == "hallucination"
+    return TaskResults(
+        metrics=cast(Scores, metrics),
+        intervals=bootstrap_scores(tally, bootstrap),
+        constant_answer=constant.name,
+        per_class=per_class,
+        confusion={} if is_hallucination else build_confusion(table),
+        phenomena=compute_phenomena(table) if is_hallucination else {},
+        slices=compute_slices(table, tally, bootstrap),
+        counts={**table.counts, **count_judged(judged)},
+        risk_coverage=build_curve(judged),
+        calibration=build_reliability(judged),
+    )
 
 
-def _name_micro(confusion: Confusion) -> Scores:
+def _count_left_out(
+    tables: Mapping[str, Table], predictions: Sequence[Prediction], examples: Sequence[Example]
+) -> dict[str, int]:
+    known = {example.id for table in tables.values() for example in table.records}
     return {
-        "micro_f1": confusion.f1,
-        "micro_precision": confusion.precision,
-        "micro_recall": confusion.recall,
+        "predictions": len(predictions),
+        "extra": sum(prediction.id not in known for prediction in predictions),
+        "unlabelled": sum(example.answer is None for example in examples),
     }
 
 
-def _score_confusion(confusion: Confusion) -> Scores:
+def _describe(bootstrap: Bootstrap | None, tally: Tally) -> BootstrapUsed | None:
+    if bootstrap is None:
+        return None
+    images = count_images(tally)
+    return BootstrapUsed(
+        resamples=bootstrap.resamples, seed=bootstrap.seed, level=bootstrap.level, images=images
+    )
+
+
+def _score_confusion(confusion: Confusion) -> Figures:
     return {
         "precision": confusion.precision,
         "recall": confusion.recall,
         "f1": confusion.f1,
         "support": confusion.true_positives + confusion.false_negatives,
     }
-
-
-def _score_hallucinated(table: Table) -> Scores:
-    confusion = count_confusion(table, ~table.is_none)
-    return {
-        "hallucinated_f1": confusion.f1,
-        "hallucinated_precision": confusion.precision,
-        "hallucinated_recall": confusion.recall,
-    }
-
-
-def _compute_exact_match(tables: Sequence[Table]) -> float | None:
-    """Share of records without a single wrong decision."""
-    matched = sum(int(np.count_nonzero(table.matched)) for table in tables)
-    return ratio(matched, sum(len(table.records) for table in tables))
 
 
 def _sum_counts(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:

@@ -13,10 +13,11 @@ from statistics import fmean
 import numpy as np
 
 from hkdcli.evaluation.calibration import Bools, Floats
+from hkdcli.evaluation.results import Point
 
 STEPS = 20  # the curve is given at coverage 1/20, 2/20, ... 1
 
-Curve = list[dict[str, float]]
+Curve = list[Point]
 
 
 def compute_risks(confidence: Floats, right: Bools) -> Floats:

@@ -8,26 +8,31 @@ else in `meta` is left alone: it is the user's own.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from hkdcli.data.records import Example
-from hkdcli.evaluation.counting import Scores, count_confusion, ratio
-from hkdcli.evaluation.join import Table
+from hkdcli.evaluation.counting import Confusion, count_decisions, ratio
+from hkdcli.evaluation.intervals import bootstrap_f1
+from hkdcli.evaluation.join import Ints, Table
+from hkdcli.evaluation.resampling import Bootstrap
+from hkdcli.evaluation.results import Figures, SliceScores
+from hkdcli.evaluation.tally import Tally
 
+_COLUMNS = ("tp", "fp", "fn", "matched")
 MAX_VALUES = 50  # a key with more values than this names records rather than groups of them
 
 
-def compute_phenomena(table: Table) -> dict[str, dict[str, Scores]]:
+def compute_phenomena(table: Table) -> dict[str, dict[str, Figures]]:
     """How often false choices are found and true ones are suspected, per key of `meta` and value.
 
     Args:
         table: hallucination records.
 
     Returns:
-        {key: {value: {found_rate, false_alarm_rate, false_choices, true_choices}}}.
+        {key: {value: {found_rate, false_alarm_rate, precision, f1, false_choices, true_choices}}}.
     """
     places = _group_choices(table)
     return {
@@ -37,46 +42,56 @@ def compute_phenomena(table: Table) -> dict[str, dict[str, Scores]]:
     }
 
 
-def compute_slices(table: Table) -> dict[str, dict[str, Scores]]:
-    """micro_f1 and exact_match of the records that share a value of `meta`.
+def compute_slices(
+    table: Table, tally: Tally, bootstrap: Bootstrap | None = None
+) -> dict[str, dict[str, SliceScores]]:
+    """micro_f1, with its interval, and exact_match of the records that share a value of `meta`.
 
     Args:
         table: records of one task.
+        tally: of the same records.
+        bootstrap: how intervals are drawn, over the images of each slice; None: there are none.
 
     Returns:
-        {key: {value: {micro_f1, exact_match, records}}}.
+        {key: {value: scores}}.
     """
+    return {
+        key: {
+            value: _score_slice(tally.select(np.array(records), _COLUMNS), bootstrap)
+            for value, records in groups.items()
+        }
+        for key, groups in group_records(table).items()
+    }
+
+
+def group_records(table: Table) -> dict[str, dict[str, list[int]]]:
+    """Indices of the records of a table by key of `meta` and value, sorted; keys of few values alone."""
     members: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for index, example in enumerate(table.records):
         for key, value in _read_meta(example).items():
             if isinstance(value, str):
                 members[str(key)][value].append(index)
     return {
-        key: {value: _score_slice(table, np.array(records)) for value, records in sorted(groups.items())}
+        key: dict(sorted(groups.items()))
         for key, groups in sorted(members.items())
         if len(groups) <= MAX_VALUES
     }
 
 
 def _group_choices(table: Table) -> dict[str, dict[str, list[int]]]:
-    """Rows of the table by key and value of the choices' tags."""
+    """Rows of the table by key and value of the tags of choices other than "No hallucination"."""
     places: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    start = 0
+    is_none, start = table.is_none.tolist(), 0
     for example in table.records:
         for key, tags in _read_meta(example).items():
             if isinstance(tags, Mapping):
-                for offset, value in _tagged_choices(example, tags):
-                    places[str(key)][value].append(start + offset)
+                groups = places[str(key)]
+                for row, choice in enumerate(example.choices, start):
+                    value = tags.get(choice.id)
+                    if isinstance(value, str) and not is_none[row]:
+                        groups[value].append(row)
         start += len(example.choices)
     return places
-
-
-def _tagged_choices(example: Example, tags: Mapping[Any, Any]) -> Iterator[tuple[int, str]]:
-    """Position and tag of each tagged choice but "No hallucination"."""
-    for offset, choice in enumerate(example.choices):
-        value = tags.get(choice.id)
-        if isinstance(value, str) and choice.id != example.none_id:
-            yield offset, value
 
 
 def _read_meta(example: Example) -> Mapping[Any, Any]:
@@ -84,21 +99,26 @@ def _read_meta(example: Example) -> Mapping[Any, Any]:
     return meta if isinstance(meta, Mapping) else {}
 
 
-def _score_phenomenon(table: Table, rows: np.ndarray[Any, Any]) -> Scores:
+def _score_phenomenon(table: Table, rows: Ints) -> Figures:
     gold, predicted = table.gold[rows], table.predicted[rows]
-    false_choices, true_choices = int(np.count_nonzero(gold)), int(np.count_nonzero(~gold))
+    confusion = count_decisions(gold, predicted)
+    true_choices = int(np.count_nonzero(~gold))
     return {
-        "found_rate": ratio(int(np.count_nonzero(gold & predicted)), false_choices),
-        "false_alarm_rate": ratio(int(np.count_nonzero(~gold & predicted)), true_choices),
-        "false_choices": false_choices,
+        "found_rate": confusion.recall,
+        "false_alarm_rate": ratio(confusion.false_positives, true_choices),
+        "precision": confusion.precision,
+        "f1": confusion.f1,
+        "false_choices": len(rows) - true_choices,
         "true_choices": true_choices,
     }
 
 
-def _score_slice(table: Table, records: np.ndarray[Any, Any]) -> Scores:
-    among = np.isin(table.record, records)
+def _score_slice(tally: Tally, bootstrap: Bootstrap | None) -> SliceScores:
+    sums = {name: int(column.sum()) for name, column in tally.columns.items()}
+    interval = bootstrap_f1(tally, bootstrap) if bootstrap else None
     return {
-        "micro_f1": count_confusion(table, among).f1,
-        "exact_match": ratio(int(np.count_nonzero(table.matched[records])), len(records)),
-        "records": len(records),
+        "micro_f1": Confusion(sums["tp"], sums["fp"], sums["fn"]).f1,
+        "exact_match": ratio(sums["matched"], len(tally.images)),
+        "records": len(tally.images),
+        "interval": interval.to_json() if interval else None,
     }

@@ -9,6 +9,9 @@ import numpy as np
 
 from hkdcli.evaluation.join import Table
 from hkdcli.evaluation.judged import ORDER_SCORES
+from hkdcli.evaluation.scores import FOUND
+
+HEADLINE = ("micro_f1", "macro_f1", "exact_match", "hallucinated_f1")
 
 
 def build_warnings(
@@ -30,6 +33,21 @@ def build_warnings(
         *_warn_one_class(tables),
         *_warn_undefined(tasks),
     )
+
+
+def warn_intervals(metrics: Mapping[str, float | None], intervals: Mapping[str, Any]) -> list[str]:
+    """Say which headline scores over all records have no interval although one was asked for.
+
+    Args:
+        metrics: scores over all records.
+        intervals: theirs; empty where none were asked for.
+
+    Returns:
+        One text or none.
+    """
+    lost = [name for name in HEADLINE if metrics[name] is not None and intervals.get(name, 0) is None]
+    said = "every image scores alike, or there is one image, so resampling them says nothing"
+    return [f"no interval for {', '.join(lost)}: {said}"] if lost else []
 
 
 def _warn_counts(counts: Mapping[str, int]) -> list[str]:
@@ -66,9 +84,9 @@ def _warn_partial(counts: Mapping[str, int]) -> list[str]:
 def _warn_one_class(tables: Mapping[str, Table]) -> list[str]:
     """Flag gold that a constant answer solves: its scores look better than they are."""
     return [
-        f"{task}: every gold answer is of one class ({labels[0]}); the scores say little"
+        f"{task}: every gold answer is of one class ({table.labels[found[0]]}); the scores say little"
         for task, table in tables.items()
-        if len(labels := np.unique(table.labels[table.gold])) == 1
+        if len(found := np.unique(table.label[table.gold])) == 1
     ]
 
 
@@ -76,8 +94,9 @@ def _warn_undefined(tasks: Mapping[str, Any]) -> list[str]:
     """Name the undefined figures, without those of several orders where only one was asked for."""
     names = []
     for task, scores in tasks.items():
-        unasked = () if scores["counts"]["with_shifts"] else ORDER_SCORES
-        found = _find_undefined(task, scores)
+        unasked = set() if scores["counts"]["with_shifts"] else set(ORDER_SCORES)
+        unasked |= set() if task == "hallucination" else set(FOUND)
+        found = _find_undefined(task, {name: scores[name] for name in ("metrics", "per_class", "phenomena")})
         names += [name for name in found if name not in {f"{task}.metrics.{score}" for score in unasked}]
     return [f"undefined, so null: {', '.join(names)}"] if names else []
 

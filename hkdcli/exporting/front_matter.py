@@ -7,7 +7,7 @@ from typing import Any
 
 from hkdcli.exporting.origin import Origin, Run, name_data
 
-FIGURES = {  # figure of metrics.json: the hub's name of such a metric, and words
+FIGURES = {  # figure of results.json: the hub's name of such a metric, and words
     "micro_f1": ("f1", "micro-F1 over choices"),
     "hallucinated_f1": ("f1", "F1 over hallucinated choices"),
     "exact_match": ("exact_match", "exact match of the set"),

@@ -29,7 +29,7 @@ class Run:
         folder: the run folder.
         manifest: its manifest.json.
         level: the entry of the level in the recipe's pyramid.
-        metrics: metrics.json of the level on the test split.
+        metrics: results.json of the level on the test split.
     """
 
     folder: Path
@@ -126,7 +126,7 @@ def read_run(folder: Path, level: str | None) -> Run | None:
     try:
         pyramid = manifest["recipe"]["pyramid"]
         entry = pyramid[-1] if level is None else next(each for each in pyramid if each["name"] == level)
-        metrics = _read_json(folder / "eval" / "test" / entry["name"] / "metrics.json")
+        metrics = _read_json(folder / "eval" / "test" / entry["name"] / "results.json")
         known = isinstance(manifest["recipe"]["name"], str) and isinstance(entry["model"], str)
     except (KeyError, TypeError, LookupError, StopIteration):
         return None

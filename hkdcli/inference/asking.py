@@ -67,23 +67,27 @@ def build_rules(decoding: Decoding = "map", abstain_below: float | None = None) 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """A model, how it is asked, and how its answers are made; `per_shift` keeps what each order says."""
+    """A model, how it is asked, and how its answers are made.
+
+    `per_shift` keeps what each order says. `blind` shows a grey picture in place of each image: a control of
+    what the text alone gives away.
+    """
 
     scorer: AnyScorer
     asking: Asking = field(default_factory=Asking)
     rules: Rules = field(default_factory=build_rules)
     per_shift: bool = False
+    blind: bool = False
 
     def compute_hashes(self) -> RunHashes:
         """Hashes of all that decides the numbers, for the rows."""
         scorer = self.scorer
+        way = [self.per_shift, "blind"] if self.blind else [self.per_shift]
         parts = [scorer.weights_hash, scorer.prompt_hash, scorer.collator.max_length, asdict(self.asking)]
         rules: dict[str, Any] = {"": None, **{task: asdict(rule) for task, rule in self.rules.items()}}
-        texts = {
-            task: json.dumps([*parts, rule, self.per_shift], sort_keys=True) for task, rule in rules.items()
-        }
+        texts = {task: json.dumps([*parts, rule, *way], sort_keys=True) for task, rule in rules.items()}
         runs = {task: hashlib.sha256(text.encode()).hexdigest() for task, text in texts.items()}
-        return RunHashes(scorer.prompt_hash, runs)
+        return RunHashes(scorer.prompt_hash, runs, self.blind)
 
 
 def combine_orders(

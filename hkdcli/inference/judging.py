@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hkdcli.data.examples import Example
-from hkdcli.data.images import ImageError, ImageSource, LoadedImage
+from hkdcli.data.images import ImageError, ImageSource, LoadedImage, blank_image
 from hkdcli.data.prompts import Presentation
 from hkdcli.errors import BadRow, DataError, MachineLimitError
 from hkdcli.inference.abstention import is_answered
@@ -69,7 +69,7 @@ def load_batch(judge: Judge, images: ImageSource, examples: Sequence[Example]) -
             failures[example.id] = BadRow("task.no_rule", example.id, "", detail, hint)
             continue
         try:
-            picture = images.load(example.image)
+            picture = blank_image(images.load(example.image)) if judge.blind else images.load(example.image)
             usable.append(example)
             pictures.append(picture)
         except ImageError as error:

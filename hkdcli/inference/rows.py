@@ -21,11 +21,12 @@ class RunHashes:
     """What rows of one file must share: the prompt, and all that decides the numbers of a task.
 
     `runs` has for each task a hash of the weights, the prompt, how records are asked and how they are
-    answered; under "" that of rows whose task is not known.
+    answered; under "" that of rows whose task is not known. `blind`: no image was shown.
     """
 
     prompt: str
     runs: Mapping[str, str]
+    blind: bool = False
 
     def find_run(self, task: str | None) -> str:
         """The hash that a row of this task carries."""
@@ -86,6 +87,7 @@ def render_prediction(
         "record_hash": hash_record(example),
         "prompt_hash": hashes.prompt,
         "run_hash": hashes.find_run(example.task),
+        "blind": hashes.blind,
         "truncated": truncated,
         "extra": dict(example.extra),
     }
@@ -129,6 +131,7 @@ def render_failure(row: BadRow, example: Example | None, hashes: RunHashes) -> R
         "record_hash": hash_record(example),
         "prompt_hash": hashes.prompt,
         "run_hash": hashes.find_run(example.task if example else None),
+        "blind": hashes.blind,
         "truncated": example.truncated if example else False,
         "extra": dict(example.extra) if example else {},
     }

@@ -65,14 +65,14 @@ def test_a_student_that_is_an_adapter_folder_goes_on_learning_and_names_its_own_
     assert (settings["base_model_name_or_path"], settings["r"]) == (str(whole), 3)
     before, after = (load_file(place / "adapter_model.safetensors") for place in (tuned, folder / "student"))
     assert any(not torch.equal(before[name], after[name]) for name in before)
-    assert (folder / "eval/test/base/metrics.json").is_file()
+    assert (folder / "eval/test/base/results.json").is_file()
     assert any("that adapter's own LoRA settings" in note for note in heard.notes)
 
 
 def test_an_upper_level_that_is_an_adapter_folder_learns_mutually(tmp_path, whole, tuned):
     folder = run(tmp_path, tuned, whole, "distill.mutual=true")
     assert load_model(folder / "levels/0-top/mutual").source == str(whole)
-    assert (folder / "eval/test/top/metrics.json").is_file()
+    assert (folder / "eval/test/top/results.json").is_file()
 
 
 def test_an_adapter_that_is_to_be_trained_in_full_is_refused_before_the_first_step(tmp_path, whole, tuned):
@@ -93,7 +93,7 @@ def test_an_adapter_without_a_processor_reads_as_its_base_does(tmp_path, whole, 
     bare = shutil.copytree(tuned, tmp_path / "bare")
     for name in ("processor_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         (bare / name).unlink()
-    assert (run(tmp_path, bare, whole) / "eval/test/top/metrics.json").is_file()
+    assert (run(tmp_path, bare, whole) / "eval/test/top/results.json").is_file()
 
 
 def test_a_level_that_cannot_be_compared_is_refused_before_any_other_is_trained(tmp_path, whole):

@@ -63,7 +63,7 @@ def check_scores(document: dict[str, Any], predictions: Path, data: Path) -> Non
 
 
 def test_scores_are_those_of_scikit_learn(predictions: Path, scenes_files: Path, tmp_path: Path) -> None:
-    out = tmp_path / "metrics.json"
+    out = tmp_path / "results.json"
     records = scenes_files / "records.json"
     document = run_json("evaluate", predictions, records, "--out", out, folder=tmp_path)
     assert json.loads(out.read_text()) == document

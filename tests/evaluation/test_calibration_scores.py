@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
-from hkdcli.evaluation.calibration import BINS, compute_brier, compute_calibration_error
+from hkdcli.evaluation.calibration import (
+    BINS,
+    compute_brier,
+    compute_calibration_error,
+    compute_reliability,
+)
 from hkdcli.evaluation.selective import STEPS, compute_aurc, compute_risk_coverage, compute_risks
 
 # Few different values, so that there are ties and edges of bins among them.
@@ -34,20 +39,20 @@ def test_certain_and_right_is_perfect():
     assert compute_calibration_error(confidence, right) == 0.0
     assert compute_aurc(confidence, right) == 0.0
     assert all(point["risk"] == 0.0 for point in compute_risk_coverage(confidence, right))
-    assert compute_brier([((frozenset("A"), 1.0), (frozenset("B"), 0.0))], [frozenset("A")]) == 0.0
+    assert compute_brier(((frozenset("A"), 1.0), (frozenset("B"), 0.0)), frozenset("A")) == 0.0
 
 
 def test_certain_and_wrong_is_as_bad_as_it_gets():
     confidence, wrong = np.ones(7), np.zeros(7, np.bool_)
     assert compute_calibration_error(confidence, wrong) == 1.0
     assert compute_aurc(confidence, wrong) == 1.0
-    assert compute_brier([((frozenset("A"), 1.0), (frozenset("B"), 0.0))], [frozenset("B")]) == 2.0
+    assert compute_brier(((frozenset("A"), 1.0), (frozenset("B"), 0.0)), frozenset("B")) == 2.0
 
 
 def test_nothing_is_undefined_and_not_zero():
     nothing = np.array([]), np.array([], np.bool_)
     assert compute_calibration_error(*nothing) is None and compute_aurc(*nothing) is None
-    assert compute_brier([], []) is None and compute_risk_coverage(*nothing) == []
+    assert compute_risk_coverage(*nothing) == compute_reliability(*nothing) == []
 
 
 @settings(max_examples=100, deadline=None)
@@ -69,7 +74,8 @@ def test_brier_is_that_of_scikit_learn(data, answers, records):
     rows /= rows.sum(axis=1, keepdims=True)
     gold = data.draw(st.lists(st.integers(0, answers - 1), min_size=records, max_size=records))
     posteriors = [tuple((frozenset({str(i)}), float(p)) for i, p in enumerate(row)) for row in rows]
-    found = compute_brier(posteriors, [frozenset({str(index)}) for index in gold])
+    golds = [frozenset({str(index)}) for index in gold]
+    found = np.mean([compute_brier(*pair) for pair in zip(posteriors, golds, strict=True)])
     labels = list(range(answers))
     expected = brier_score_loss(gold, rows, labels=labels, scale_by_half=False)
     assert found == pytest.approx(expected)
@@ -77,7 +83,7 @@ def test_brier_is_that_of_scikit_learn(data, answers, records):
 
 def test_an_answer_outside_the_posterior_has_probability_zero():
     posterior = ((frozenset("A"), 0.75), (frozenset("B"), 0.25))
-    assert compute_brier([posterior], [frozenset("CD")]) == 0.75**2 + 0.25**2 + 1
+    assert compute_brier(posterior, frozenset("CD")) == 0.75**2 + 0.25**2 + 1
 
 
 @settings(max_examples=40, deadline=None)
@@ -106,13 +112,23 @@ def test_no_sum_of_many_floats_depends_on_their_order():
     generator = np.random.Generator(np.random.PCG64(3))
     confidence = generator.random(2000)
     right = generator.random(2000) < confidence
-    errors, briers = set(), set()
+    errors = set()
     for _ in range(5):
         order = generator.permutation(2000)
         errors.add(compute_calibration_error(confidence[order], right[order]))
-        posteriors = [((frozenset("A"), p), (frozenset("B"), 1 - p)) for p in confidence[order].tolist()]
-        briers.add(compute_brier(posteriors, [frozenset("BA"[int(said)]) for said in right[order]]))
-    assert len(errors) == len(briers) == 1
+    assert len(errors) == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(JUDGED)
+def test_the_reliability_diagram_is_what_the_calibration_error_sums_over(judged):
+    confidence, right = split(judged)
+    bins = compute_reliability(confidence, right)
+    assert sum(each["records"] for each in bins) == len(judged)
+    gaps = sum(each["records"] * abs(each["exact_match"] - each["confidence"]) for each in bins)
+    assert gaps / len(judged) == pytest.approx(compute_calibration_error(confidence, right), abs=1e-12)
+    for each in bins:
+        assert each["low"] - 1e-12 <= each["confidence"] <= each["high"] + 1e-12
 
 
 @settings(max_examples=100, deadline=None)

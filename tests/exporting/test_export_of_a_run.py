@@ -38,7 +38,7 @@ def test_a_run_is_exported_with_its_scores(tmp_path, out, tuning):
     summary = export_model(str(run), out=out, reporter=heard)
     assert summary.kind == ("merged" if tuning == "lora" else "whole")
     assert (summary.parity.data, summary.parity.records) == ("scenes:test", 16) and not heard.warnings
-    metrics = json.loads((run / "eval/test/base/metrics.json").read_text())
+    metrics = json.loads((run / "eval/test/base/results.json").read_text())
     card = (out / "README.md").read_text()
     assert f"| exact match of the set | {metrics['metrics']['exact_match']:.4f} |" in card
     assert "Base model: base-model." in card and "top (top)" in card and str(tmp_path) not in card

@@ -150,7 +150,7 @@ def test_runs_that_name_each_other_end(tmp_path):
 @pytest.mark.parametrize("damage", ["{", "[]", '{"metrics": 3, "tasks": [1], "counts": null}'])
 def test_damaged_scores_are_no_scores(base, tmp_path, damage):
     run = write_run(tmp_path / "run", str(base))
-    (run / "eval/test/base/metrics.json").write_text(damage)
+    (run / "eval/test/base/results.json").write_text(damage)
     card = render_card(read_origin(str(run), None, None), MERGED)
     assert "No score on held-out records is known" in card and "model-index" not in read_front_matter(card)
 

@@ -69,7 +69,7 @@ def write_run(
         "tasks": {"hallucination": {"metrics": {**metrics, "hallucinated_f1": 0.625}}},
         "counts": {"records": 600},
     }
-    (scores / "metrics.json").write_text(json.dumps(document))
+    (scores / "results.json").write_text(json.dumps(document))
     return folder
 
 

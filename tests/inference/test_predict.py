@@ -23,7 +23,17 @@ from hkdcli.models.loading import load_model
 
 KEYS = {
     *("id", "task", "prediction", "posterior", "marginals", "confidence", "shifts", "flip_rate", "all_agree"),
-    *("status", "error", "prompt_hash", "run_hash", "truncated", "extra", "approximate", "record_hash"),
+    *(
+        "status",
+        "error",
+        "prompt_hash",
+        "run_hash",
+        "truncated",
+        "blind",
+        "extra",
+        "approximate",
+        "record_hash",
+    ),
 }
 
 

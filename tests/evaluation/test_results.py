@@ -1,0 +1,44 @@
+"""The results document: typed, versioned, and the same as its schema says."""
+
+import json
+
+import pytest
+from gold_records import claim_record, phrase_record, predict
+from pydantic import TypeAdapter, ValidationError
+
+from hkdcli.evaluation.metrics import Bootstrap, evaluate_predictions
+from hkdcli.evaluation.results import Results
+from hkdcli.evaluation.score_types import Scores
+
+
+def evaluate():
+    examples = [phrase_record("1", "B"), phrase_record("2", "A"), claim_record("3", "A")]
+    return evaluate_predictions([predict("1", "B"), predict("2", "B")], examples, Bootstrap(resamples=50))
+
+
+def test_a_document_survives_writing_and_reading():
+    results = evaluate()
+    text = json.dumps(results.to_json(), allow_nan=False)
+    assert Results.model_validate_json(text) == results
+
+
+@pytest.mark.parametrize("damage", [{"micro_f1": 1.5}, {"unheard_of": 0.5}, {"micro_f1": "good"}])
+def test_a_document_with_another_score_is_refused(damage):
+    document = evaluate().to_json()
+    document["metrics"] |= damage
+    with pytest.raises(ValidationError):
+        Results.model_validate_json(json.dumps(document))
+
+
+def test_every_score_of_the_schema_says_what_it_is():
+    schema = TypeAdapter(Scores).json_schema()
+    assert schema["additionalProperties"] is False and schema["required"] == list(schema["properties"])
+    assert all(field["description"] for field in schema["properties"].values())
+
+
+def test_undefined_is_null_and_told_of_never_zero():
+    results = evaluate()
+    assert results.tasks["factuality"].metrics["hallucinated_f1"] is None
+    assert results.tasks["factuality"].metrics["micro_precision"] is None  # nothing was predicted
+    assert any("factuality.metrics.micro_precision" in warning for warning in results.warnings)
+    assert not any("factuality.metrics.hallucinated_f1" in warning for warning in results.warnings)
