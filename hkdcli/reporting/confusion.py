@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-MAX_LABELS = 30
-"""More than that nobody can look at, and a file may have a label of its own in every record."""
-NO_ANSWER = "no answer"
+from hkdcli.evaluation.confusion import NO_ANSWER
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +32,10 @@ def build_matrix(confusion: Mapping[str, Mapping[str, int]]) -> Matrix | None:
         confusion: {gold label: {predicted label or "no answer": count}}.
 
     Returns:
-        The matrix, its first columns in the order of its rows; None for an empty confusion, and for one of
-        more than `MAX_LABELS` labels.
+        The matrix, its first columns in the order of its rows; None for an empty confusion.
     """
     labels = list(dict.fromkeys([*confusion, *(label for row in confusion.values() for label in row)]))
-    if not confusion or len(labels) > MAX_LABELS:
+    if not confusion:
         return None
     columns = [label for label in labels if label != NO_ANSWER]
     if any(row.get(NO_ANSWER, 0) for row in confusion.values()):

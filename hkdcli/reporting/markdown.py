@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from hkdcli.evaluation.tally import MAX_CLASSES
 from hkdcli.reporting.scores import Score, find_blind, list_counts, list_scores, parse_interval
 from hkdcli.reporting.words import clean_text, name_metric, render_change, render_number
 
 MAX_CHARACTERS = 200
 """Of a name or a label."""
 MAX_WARNING_CHARACTERS = 2_000
-MAX_CLASSES = 50
-"""Rows of a table per class."""
 
 _MARKS = {mark: f"\\{mark}" for mark in "\\`*[]~#!$"}
 # Entities, since not every reader of tables takes a backslash before a bar.
@@ -24,7 +23,7 @@ _OUTER_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")  # inside a word it 
 _LINKING = re.compile(r"@|#(?=\d)|:(?=//)|(?<=www)\.", re.IGNORECASE)
 _BREAK = "\u200b"
 _PHENOMENON = ("found_rate", "false_choices", "false_alarm_rate", "true_choices")
-_LIST = re.compile(r"^(\d*)([-+=.)])")
+_LIST = re.compile(r"^(\d*)([-+=]|[.)](?= |$))")
 
 Row = Sequence[str]
 
@@ -87,7 +86,7 @@ def _render_scores(scores: Sequence[Score]) -> Iterator[str]:
         "value": [_render_value(score) for score in defined],
         "best constant": _render_column([score.constant for score in defined]),
         "blind": _render_column([score.blind for score in defined]),
-        "gain over blind": ["" if score.gain is None else render_change(score.gain) for score in defined],
+        "gain over blind": [_render_gain(score) for score in defined],
     }
     shown = {name: cells for name, cells in columns.items() if any(cells)}
     if shown:
@@ -106,12 +105,19 @@ def _render_value(score: Score) -> str:
     return f"{render_number(score.value)}{spread}"
 
 
+def _render_gain(score: Score) -> str:
+    if score.gain is None:
+        return ""
+    spread = "" if score.gain_interval is None else f" ± {render_number(score.gain_interval.half_width)}"
+    return f"{render_change(score.gain)}{spread}"
+
+
 def _render_bootstrap(bootstrap: Mapping[str, Any] | None) -> str:
     if bootstrap is None:
         return ""
-    resamples, clusters = render_number(bootstrap["resamples"]), render_number(bootstrap["clusters"])
+    resamples, images = render_number(bootstrap["resamples"]), render_number(bootstrap["images"])
     level, seed = f"{bootstrap['level'] * 100:g} %", bootstrap["seed"]
-    return f"± is half of a {level} interval: {resamples} resamples of {clusters} clusters, seed {seed}."
+    return f"± is half of a {level} interval: {resamples} resamples of {images} images, seed {seed}."
 
 
 def _render_counts(counts: Mapping[str, int]) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from hkdcli.evaluation.tally import MAX_CLASSES
 from hkdcli.reporting import words
 from hkdcli.reporting.cases import Case, Gallery
 from hkdcli.reporting.confusion import Matrix, build_matrix
@@ -30,8 +31,6 @@ MAX_LABEL_CHARACTERS = 160
 """Of a name, a label or a warning."""
 MAX_ANSWERS = 5
 """Rows of a posterior."""
-MAX_CLASSES = 50
-"""Rows of a table per class."""
 _QUESTIONS = ("question", "caption question")
 
 

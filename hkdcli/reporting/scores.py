@@ -13,6 +13,9 @@ _MARKS = ("constant_micro_f1",)
 """Figures that are no score of their own but a mark beside one."""
 
 
+_NOT_ASKED: Mapping[str, Any] = {"metrics": {}, "gain": {}, "gain_intervals": {}}
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
     """A bootstrap interval."""
@@ -33,7 +36,8 @@ class Score:
         interval: of the value.
         constant: what the best constant answer reaches.
         blind: what the blind control reaches.
-        gain: of the value over the blind control.
+        gain: of the value over the blind control; scores that are not made of counts have none.
+        gain_interval: of the gain, over paired resamples.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Score:
     constant: float | None = None
     blind: float | None = None
     gain: float | None = None
+    gain_interval: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ def list_scores(block: Mapping[str, Any], blind: Mapping[str, Any] | None) -> li
 
     Args:
         block: the results, or those of one task.
-        blind: the same of the blind control: its `metrics` and `gain`; None where it was not asked for.
+        blind: the same part of the blind control; None where it was not asked for.
 
     Returns:
         One score per metric, undefined ones included.
@@ -85,7 +90,7 @@ def list_scores(block: Mapping[str, Any], blind: Mapping[str, Any] | None) -> li
     metrics = block["metrics"]
     names = [name for name in METRICS if name in metrics]
     names += [name for name in metrics if name not in METRICS and name not in _MARKS]
-    return [_build_score(name, block, blind or {"metrics": {}, "gain": {}}) for name in names]
+    return [_build_score(name, block, blind or _NOT_ASKED) for name in names]
 
 
 def _build_score(name: str, block: Mapping[str, Any], blind: Mapping[str, Any]) -> Score:
@@ -97,6 +102,7 @@ def _build_score(name: str, block: Mapping[str, Any], blind: Mapping[str, Any]) 
         constant=block["metrics"].get("constant_micro_f1") if name == "micro_f1" else None,
         blind=blind["metrics"].get(name),
         gain=blind["gain"].get(name),
+        gain_interval=parse_interval(blind["gain_intervals"].get(name)),
     )
 
 

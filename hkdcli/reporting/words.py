@@ -15,6 +15,9 @@ METRICS: Mapping[str, tuple[str, Better]] = {
     "micro_recall": ("micro recall", "higher"),
     "macro_f1": ("macro-F1", "higher"),
     "exact_match": ("exact match", "higher"),
+    "set_f1": ("whole sets, F1", "higher"),
+    "set_precision": ("whole sets, precision", "higher"),
+    "set_recall": ("whole sets, recall", "higher"),
     "hallucinated_f1": ("hallucinated choices, F1", "higher"),
     "hallucinated_precision": ("hallucinated choices, precision", "higher"),
     "hallucinated_recall": ("hallucinated choices, recall", "higher"),
@@ -26,6 +29,8 @@ METRICS: Mapping[str, tuple[str, Better]] = {
     "brier": ("Brier score", "lower"),
     "aurc": ("area under risk-coverage", "lower"),
     "flip_rate": ("flip rate between orders", "lower"),
+    "yes_rate": ("choices called hallucinated", ""),
+    "gold_yes_rate": ("choices that are hallucinated", ""),
 }
 """Words for a metric, and which way it gets better, in the order in which they are shown."""
 FAULTS: Mapping[str, str] = {
@@ -33,6 +38,9 @@ FAULTS: Mapping[str, str] = {
     "error": "the prediction failed",
     "abstained": "abstained",
     "invalid.unreadable": "unreadable: no list of choice ids",
+    "invalid.unparsed": "no answer can be read from its text",
+    "invalid.refusal": "a refusal",
+    "invalid.conflict": "a text that gives different answers",
     "invalid.empty": "an empty answer",
     "invalid.unknown_choice": "names a choice that the record does not have",
     "invalid.contradiction": "“No hallucination” together with other choices",

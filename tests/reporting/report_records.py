@@ -6,9 +6,9 @@ from PIL import Image
 
 from hkdcli.data.records import Choice, Example
 from hkdcli.evaluation.certainty import Certainty
-from hkdcli.evaluation.definitions import DEFINITIONS
 from hkdcli.evaluation.join import build_table
 from hkdcli.evaluation.predictions import Prediction
+from hkdcli.evaluation.results import DEFINITIONS
 from hkdcli.reporting.cases import build_cases
 from hkdcli.reporting.page import render_page
 from hkdcli.reporting.thumbnails import Thumbnail, render_thumbnail
@@ -74,8 +74,9 @@ def _score_phenomenon():
 
 def build_results(say=same, metrics=METRICS, tasks=("factuality", "hallucination")):
     """A full document, or with `metrics` other ones."""
-    gain = {name: None if value is None else 0.25 for name, value in metrics.items()}
+    gain = {name: value and 0.25 for name, value in metrics.items() if name not in ("ece", "brier", "aurc")}
     blind = {"metrics": {name: value and value / 2 for name, value in metrics.items()}, "gain": gain}
+    blind |= {"gain_intervals": {"micro_f1": {"low": 0.2, "high": 0.3, "half_width": 0.05}, "ece": None}}
     return {
         "schema_version": "1.0",
         "hkd_version": say("0.1.0"),
@@ -103,7 +104,7 @@ def build_results(say=same, metrics=METRICS, tasks=("factuality", "hallucination
         },
         "blind": {**blind, "tasks": dict.fromkeys(tasks, blind)},
         "leak": {"leak_rate": 0.1, "shared_ids": 3, "shared_images": 10},
-        "bootstrap": {"resamples": 10_000, "seed": 0, "level": 0.95, "clusters": 812},
+        "bootstrap": {"resamples": 10_000, "seed": 0, "level": 0.95, "images": 812},
         "definitions": {**DEFINITIONS, say("name"): say("text")},
         "warnings": [say("2 of 8 records have no prediction and count as wrong")],
     }

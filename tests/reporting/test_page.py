@@ -22,8 +22,9 @@ from report_records import (
 )
 
 from hkdcli.evaluation.join import build_table
+from hkdcli.evaluation.metrics import Bootstrap, evaluate_predictions
 from hkdcli.reporting.cases import Gallery, build_cases
-from hkdcli.reporting.confusion import MAX_LABELS
+from hkdcli.reporting.markdown import render_markdown
 from hkdcli.reporting.page import MAX_CHARACTERS, render_page
 
 NOBODY = Gallery((), 0)
@@ -124,9 +125,23 @@ def test_a_score_stands_beside_its_interval_and_controls():
     page = Page(build_page())
     assert "micro-F1 0.710 ± 0.030" in page.text
     assert "constant answer 0.450 blind 0.355 (+0.250)" in page.text
+    assert "0.710 ± 0.030 +0.250 ± 0.050 over 0.355" in page.text
+    assert "calibration error (ECE) 0.040 blind 0.020" in page.text
     assert {"class": "whisker", "style": "--low:0.6800;--high:0.7400"} in page.find("i", class_="whisker")
     assert page.find("i", class_="constant", style="--at:0.4500")
     assert page.find("i", class_="blind", style="--at:0.3550")
+
+
+def test_the_document_of_an_evaluation_makes_a_page_and_a_report():
+    tables = build_tables()
+    examples = [example for table in tables.values() for example in table.records]
+    rows = [row for table in tables.values() for row in table.rows if row is not None]
+    results = evaluate_predictions(rows, examples, Bootstrap(resamples=50))
+    page = Page(render_page(results.to_json(), build_cases(tables, 9), title="x", thumbnails={}))
+    check_inert(page)
+    micro = f"micro-F1 {results.metrics['micro_f1']:.3f} ± {results.intervals['micro_f1']['half_width']:.3f}"
+    assert micro in page.text
+    assert micro.removeprefix("micro-F1 ") in render_markdown(results.to_json(), title="x")
 
 
 def test_a_score_beyond_the_axis_is_not_drawn_at_its_end():
@@ -150,15 +165,6 @@ def test_confusion_has_a_column_for_no_answer_and_shades_shares_of_a_row():
     page = Page(build_page())
     assert "True False no answer records True 4 1 2 7" in page.text
     assert page.find("td", **{"class": "right", "style": "--share:0.5714"})
-
-
-def test_a_confusion_of_too_many_labels_is_named_instead():
-    results = build_results(tasks=("factuality",))
-    results["tasks"]["factuality"]["confusion"] = {
-        f"label {i}": {f"label {i}": 1} for i in range(MAX_LABELS + 1)
-    }
-    page = Page(render_page(results, NOBODY, title="x", thumbnails={}))
-    assert "too many labels" in page.text and not page.find("table", class_="matrix")
 
 
 def test_null_and_empty_results_make_a_page():

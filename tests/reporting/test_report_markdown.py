@@ -67,6 +67,7 @@ def test_an_escaped_text_reads_as_itself(text):
 
 
 def test_a_plain_name_stays_readable():
+    assert escape_markdown("0.1.0") == "0.1.0"
     assert escape_markdown("selective_exact_match of coco-2017 (val), 3.5 %") == (
         "selective_exact_match of coco-2017 (val), 3.5 %"
     )
@@ -75,8 +76,8 @@ def test_a_plain_name_stays_readable():
 def test_scores_stand_with_half_width_and_controls():
     text = render_markdown(build_results(), title="A report")
     assert text.startswith("# A report\n\n**Read this first:**\n\n- 2 of 8 records")
-    assert re.search(r"\| micro-F1 +\| 0\.710 ± 0\.030 \| +0\.450 \| 0\.355 \| +\+0\.250 \|", text)
-    assert "± is half of a 95 % interval: 10,000 resamples of 812 clusters, seed 0." in text
+    assert re.search(r"\| micro-F1 +\| 0\.710 ± 0\.030 \| +0\.450 \| 0\.355 \| +\+0\.250 ± 0\.050 \|", text)
+    assert "± is half of a 95 % interval: 10,000 resamples of 812 images, seed 0." in text
     assert re.search(r"\| invalid: several +\| +2 \|", text)
     assert "Undefined: flip rate between orders." in text
 
