@@ -30,7 +30,7 @@ class IntervalOf(TypedDict):
 
 
 Intervals = dict[str, IntervalOf | None]
-Figures = dict[str, float | None]
+Figures = dict[str, int | float | None]
 
 
 class Point(TypedDict):

@@ -1,0 +1,1 @@
+"""Reporting: results and wrong records as one page for a browser, and as Markdown."""

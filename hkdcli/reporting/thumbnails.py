@@ -1,0 +1,70 @@
+"""Pictures small enough to stand inside a page, as data URIs."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from io import BytesIO
+
+from PIL import Image
+
+from hkdcli.data.images import ImageError
+from hkdcli.data.records import Example
+from hkdcli.reporting.cases import Case
+
+SIDE_PX = 256
+_QUALITY = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A picture as a data URI, or the reason why there is none; the other of the two is empty."""
+
+    uri: str = ""
+    reason: str = ""
+
+
+def build_thumbnails(
+    cases: Iterable[Case], load: Callable[[Example], Image.Image], *, side_px: int = SIDE_PX
+) -> dict[str, Thumbnail]:
+    """Load the image of each case and make it small.
+
+    Args:
+        cases: whose images are shown.
+        load: gives the image of a record or raises ImageError.
+        side_px: the longer side, px.
+
+    Returns:
+        By record id.
+    """
+    return {case.id: _build_thumbnail(case.example, load, side_px) for case in cases}
+
+
+def _build_thumbnail(example: Example, load: Callable[[Example], Image.Image], side_px: int) -> Thumbnail:
+    try:
+        return Thumbnail(uri=render_thumbnail(load(example), side_px=side_px))
+    except ImageError as error:
+        return Thumbnail(reason=f"{error.row.code}: {error.row.detail}")
+
+
+def render_thumbnail(image: Image.Image, *, side_px: int = SIDE_PX) -> str:
+    """Render a picture as a data URI of a WebP without any metadata of the original.
+
+    An image that fits twice or more is enlarged by a whole number, so that it is not blurred.
+
+    Args:
+        image: any mode.
+        side_px: no side is longer, px.
+
+    Returns:
+        The URI, `data:image/webp;base64,...`.
+    """
+    scale = side_px / max(image.size)
+    scale = min(scale, 1.0) if scale < 2 else float(int(scale))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+    small = image.convert("RGB").resize(size, method)
+    file = BytesIO()
+    small.save(file, "WEBP", quality=_QUALITY)  # writes no metadata that it is not given
+    return f"data:image/webp;base64,{b64encode(file.getvalue()).decode()}"
