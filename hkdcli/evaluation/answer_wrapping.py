@@ -22,10 +22,10 @@ _MATH = re.compile(r"\\[()\[\],;!]|\$")
 def unwrap_text(text: str) -> str:
     r"""Take the answer out of what a model wraps around it.
 
-    What precedes the last `</think>` goes, and all from a `<think>` on that never ends. Of the rest the inside
-    of the last `<answer>` stays (to the end of the text where a stop word cut it off), of that the inside of
-    the last `\boxed{}`. Special tokens of chat templates go, and lines that open or close a code fence. JSON
-    is `find_values`'s.
+    What precedes the last `</think>` goes, and all from a `<think>` on that never ends. Of the rest the
+    inside of the last `<answer>` stays (to the end of the text where a stop word cut it off), of that the
+    inside of the last `\boxed{}`. Special tokens of chat templates go, and lines that open or close a
+    code fence. JSON is `find_values`'s.
 
     Args:
         text: Any text.
