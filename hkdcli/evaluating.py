@@ -235,11 +235,11 @@ def _score(path: Path, dataset: Dataset, options: EvaluateOptions) -> _Scored:
 def _read(
     path: Path, examples: Sequence[Example], reading: PredictionOptions
 ) -> tuple[Sequence[Prediction], Parsing | None]:
-    from hkdcli.evaluation.columns import parse_columns
+    from hkdcli.evaluation.columns import Columns, parse_columns
     from hkdcli.evaluation.predictions import read_predictions
     from hkdcli.evaluation.texts import read_texts
 
-    columns = parse_columns(reading.columns or "")
+    columns = parse_columns(reading.columns) if reading.columns is not None else Columns()
     return read_texts(read_predictions(path, columns), examples, reading.parser)
 
 
@@ -290,6 +290,7 @@ def _write_reports(
     from hkdcli.reporting.cases import build_cases
     from hkdcli.reporting.markdown import render_markdown
     from hkdcli.reporting.page import render_page
+    from hkdcli.reporting.thumbnails import build_thumbnails
 
     document = scored.results.to_json()
     for path in options.reports:
@@ -297,8 +298,9 @@ def _write_reports(
             text = render_markdown(document, title=title)
         else:
             gallery = build_cases(scored.tables, options.gallery)
-            text = render_page(document, gallery, title=title, thumbnails=_load_thumbnails(gallery, dataset))
-        write_atomic(path, text.encode("utf-8", "replace"))
+            thumbnails = build_thumbnails(gallery.cases, lambda each: dataset.images.load(each.image).image)
+            text = render_page(document, gallery, title=title, thumbnails=thumbnails)
+        write_atomic(path, text.encode())
         reporter.note(f"report: {path}")
 
 

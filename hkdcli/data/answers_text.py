@@ -46,6 +46,23 @@ def parse_answer(value: object, choices: Sequence[Choice]) -> frozenset[str] | N
     return answer
 
 
+def parse_ids(text: str, choices: Sequence[Choice]) -> frozenset[str] | None:
+    """Read a text that holds choice ids and what parts them, by the grammar of gold answers.
+
+    Args:
+        text: Any text.
+        choices: The record's choices.
+
+    Returns:
+        The ids as the record writes them, contradictory or not; None where the text holds anything else.
+    """
+    ids = {unicodedata.normalize("NFKC", choice.id): choice.id for choice in choices}
+    try:
+        return frozenset(_split(text, {choice.id for choice in choices}, ids))
+    except RefusedRowError:
+        return None
+
+
 def _split(text: str, verbatim: set[str], ids: dict[str, str]) -> list[str]:
     """Read one string: as an id, else as separated ids, else as ids of one letter run together."""
     if text in verbatim:

@@ -129,8 +129,8 @@ def find_fault(example: Example, none_id: str | None, prediction: Prediction | N
         prediction: what was predicted, if anything.
 
     Returns:
-        missing, error, abstained, invalid.unreadable, invalid.empty, invalid.unknown_choice,
-        invalid.contradiction, invalid.several, or "".
+        missing, error, abstained, invalid.unreadable, invalid.unparsed, invalid.refusal, invalid.conflict,
+        invalid.empty, invalid.unknown_choice, invalid.contradiction, invalid.several, or "".
     """
     if prediction is None:
         return "missing"
@@ -140,7 +140,7 @@ def find_fault(example: Example, none_id: str | None, prediction: Prediction | N
         return "abstained"
     chosen = prediction.choices
     if chosen is None:
-        return "invalid.unreadable"
+        return f"invalid.{prediction.unread or 'unreadable'}"
     if not chosen:
         return "invalid.empty"
     if not chosen <= {choice.id for choice in example.choices}:

@@ -1,4 +1,4 @@
-"""Rows of predictions.jsonl as evaluation needs them: read strictly, because a lost row is a wrong score."""
+"""Rows of predictions as evaluation needs them: read strictly, because a lost row is a wrong score."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hkdcli.data.json_text import Row, decode_text, iterate_json
+from hkdcli.data.json_text import Row
 from hkdcli.errors import BadRow, DataError
 from hkdcli.evaluation.certainty import Certainty, find_malformed, parse_certainty
+from hkdcli.evaluation.columns import HKD_COLUMNS, Columns, explain_unknown, list_fields
+from hkdcli.evaluation.prediction_files import iterate_predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,9 @@ class Prediction:
         path: `file:line`, for messages.
         abstained: the row says `status: abstain`; whatever it may name is not its answer.
         certainty: how sure it is of the answer that it gives or abstains from.
+        text: the prediction where it is a text and no list of ids; `choices` is None until it is read.
+        unread: why a text gives no choices, as `Reading.how` has it; "" where it does, or was not read.
+        blind: whether the row says that no image was shown; None where it says nothing.
     """
 
     id: str
@@ -31,38 +36,39 @@ class Prediction:
     path: str = ""
     abstained: bool = False
     certainty: Certainty = Certainty()
+    text: str | None = None
+    unread: str = ""
+    blind: bool | None = None
 
 
-def read_predictions(path: str | Path) -> tuple[Prediction, ...]:
-    """Read a file of predictions, one JSON object a line.
+def read_predictions(
+    path: str | Path, columns: Columns = HKD_COLUMNS, encoding: str = "utf-8"
+) -> tuple[Prediction, ...]:
+    """Read a file of predictions: JSONL, a JSON array, an object {id: answer}, CSV or TSV.
 
     Only `id`, `prediction`, `status` and the fields of `Certainty` are looked at; all but `id` may be absent
-    or null. A `prediction` that is no list of ids is kept as unreadable: evaluation counts it as invalid, it
-    never vanishes.
+    or null; of other columns than hkd's own those that are named, and `status`. A `prediction` that is
+    neither a list of ids nor a text is kept as unreadable: evaluation counts it as invalid, it never
+    vanishes.
 
     Args:
-        path: a JSONL file.
+        path: the file; a table where its name ends in .csv or .tsv, JSON otherwise.
+        columns: which fields hold what.
+        encoding: of the text.
 
     Returns:
-        One prediction per line, in file order.
+        One prediction per row, in file order.
 
     Raises:
-        DataError: when the file cannot be read, is empty, or any row is no JSON object with an id, holds
-            NaN or infinity, repeats a key or an id, or has a malformed field of `Certainty`; every such row
-            and field is named.
+        DataError: when the file cannot be read, is empty, has none of the named columns, or any row is no
+            JSON object with an id, holds NaN or infinity, repeats a key or an id, has a malformed field of
+            `Certainty` or other cells than the header; every such row and field is named.
     """
-    path = Path(path)
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path}: is no regular file, so it cannot hold predictions")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot read predictions: {error.strerror}") from error
     predictions: list[Prediction] = []
     bad_rows: list[BadRow] = []
     unreadable = 0
-    for row in iterate_json(decode_text(data, str(path)), str(path)):
-        parsed = _parse_row(row)
+    for row in iterate_predictions(Path(path), columns, encoding):
+        parsed = _parse_row(row, columns)
         if isinstance(parsed, Prediction):
             predictions.append(parsed)
         else:
@@ -96,7 +102,7 @@ def check_unique(predictions: Iterable[Prediction]) -> None:
         raise DataError(f"{len(repeated)} duplicate predictions", repeated)
 
 
-def _parse_row(row: Row | BadRow) -> Prediction | list[BadRow]:
+def _parse_row(row: Row | BadRow, columns: Columns) -> Prediction | list[BadRow]:
     """The prediction of a row, or everything that is wrong with it."""
     if isinstance(row, BadRow):
         return [row]
@@ -104,7 +110,9 @@ def _parse_row(row: Row | BadRow) -> Prediction | list[BadRow]:
         return [BadRow("prediction.type", "", row.path, "is no JSON object")]
     identity = row.value.get("id")
     if isinstance(identity, bool) or not isinstance(identity, str | int):
-        return [BadRow("prediction.no_id", "", row.path, "has no id")]
+        other = columns.is_default and row.value and "id" not in row.value
+        hint = explain_unknown("id", list_fields(row.value), row.path).hint if other else ""
+        return [BadRow("prediction.no_id", "", row.path, f"has no {columns.id}", hint)]
     malformed = [
         BadRow(f"prediction.{name}", str(identity), row.path, detail)
         for name, detail in find_malformed(row.value)
@@ -114,17 +122,23 @@ def _parse_row(row: Row | BadRow) -> Prediction | list[BadRow]:
 
 def _build_prediction(identity: str, value: dict[str, Any], path: str) -> Prediction:
     status = value.get("status", "ok")
+    choices, text = _parse_answer(value.get("prediction"))
     return Prediction(
         id=identity,
-        choices=_parse_choices(value.get("prediction")),
+        choices=choices,
         failed=status not in ("ok", "abstain"),
         path=path,
         abstained=status == "abstain",
         certainty=parse_certainty(value),
+        text=text,
+        blind=blind if isinstance(blind := value.get("blind"), bool) else None,
     )
 
 
-def _parse_choices(value: object) -> frozenset[str] | None:
+def _parse_answer(value: object) -> tuple[frozenset[str] | None, str | None]:
+    """A list of ids, or a text; a whole number is one, since ids may be numbers."""
     if isinstance(value, list) and all(isinstance(choice, str) for choice in value):
-        return frozenset(value)
-    return None
+        return frozenset(value), None
+    if isinstance(value, str) or type(value) is int:
+        return None, str(value)
+    return None, None

@@ -1,0 +1,40 @@
+"""Words of English by which an answer is given, denied, doubted or only spoken about."""
+
+from __future__ import annotations
+
+
+def _read(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+NEGATIONS = _read("not no never neither nor none without cannot hardly barely nothing nobody non")
+HEDGES = _read(
+    """if whether could might may or either perhaps possibly maybe unless doubt doubtful unclear unsure wonder
+    rather except other than instead unlike but though although however wrong incorrect mostly partly"""
+)
+"""With one of these or of NEGATIONS a sentence says something else than it names, or leaves it open."""
+
+OPEN = _read("or but though although unless if except nor either and")
+"""Words that, right behind an answer, add to it or take it back."""
+
+FOLLOWING = _read("because since as which due based given for hallucinated")
+"""Words that may follow an answer and say no more about which it is."""
+
+LEAD = _read(
+    """so therefore thus hence it it's is i i'd i'm i'll would will say think believe choose select pick go
+    with my the correct right best answer answers that's this that be must are and in conclusion final
+    hallucinated hallucination finally overall"""
+)
+"""Words that may stand before "option B" in a sentence that gives it as the answer."""
+
+VERDICTS = _read(
+    """true false yes no not correct incorrect supported unsupported wrong right visible present is are was
+    were isn't aren't can cannot can't could does has says states refers appears matches accurate factual"""
+)
+"""Words that begin a judgement about a choice, so that "B: visible" is no answer."""
+
+SUPPORT = _read(
+    """visible present correct correctly true truly accurate accurately supported shown seen appear appears
+    match matches consistent"""
+)
+"""Words by which a choice is called true to the picture."""

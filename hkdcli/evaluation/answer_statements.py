@@ -1,0 +1,139 @@
+"""Statements of an answer: "The answer is (B)", "Final answer: B, C", "I choose C"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from hkdcli.evaluation.answer_chain import Chain, Line, find_words, read_chain
+from hkdcli.evaluation.answer_choices import Reading, Vocabulary
+from hkdcli.evaluation.answer_english import FOLLOWING, HEDGES, NEGATIONS, OPEN, SUPPORT
+
+UNPARSED, CONFLICT = Reading(None, "unparsed"), Reading(None, "conflict")
+
+_STATEMENT = re.compile(
+    r"^(?:the |my )?(?P<heading>final |correct )?answers?\n|"
+    r"\b(?P<final>final )?(?:(?:options?|choices?|labels?|verdict|prediction|conclusion)(?:\(s\))?"
+    r"|(?:answers?|hallucinations?|hallucinated)(?:\(s\))?(?P<between>(?: [a-z]+){0,4}?))"
+    r" ?(?:[:=\u2192]|->|(?<= )(?:is|are|be)\b:?)"
+    r"|\bi(?:'d|'ll| would| will)? (?:choose|select|pick|go with)(?: with)?\b:?",
+    re.MULTILINE,
+)
+_CLAUSE = re.compile(r"[.,;:!?\n]|\b(?:so|therefore|thus|hence)\b")
+_WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
+_ARTICLE = re.compile(r"[ (\[\"']{0,4}(?:(?:the|an?|that|it is|it's) )?[\"'(\[]{0,2}")
+_BETWEEN_WORDS = re.compile(r"[\"')\]]{0,3}(?:[ ,;&\n]{1,4}(?:and )?(?:the |an? )?)?[\"'(\[]{0,3}")
+_NEXT = re.compile(r"[ ,;\-\u2013\u2014]{0,4}([a-z]+)(?: (not)\b)?")
+_ID_IN_BRACKETS = re.compile(r"[\"')\].]{0,3} ?[(\[](\w+)[)\]]")
+_SENTENCE_END = re.compile(r"[.!?\n]")
+
+
+def find_statements(vocabulary: Vocabulary, line: Line) -> Iterator[tuple[bool, Reading]]:
+    """Find every statement of an answer that names choices.
+
+    Args:
+        vocabulary: Of the record.
+        line: A cleaned text.
+
+    Yields:
+        tuple[bool, Reading]: Whether it calls itself final, and what it says; unparsed where it denies,
+            doubts, asks or leaves open what it names.
+    """
+    for match in _STATEMENT.finditer(line.folded):
+        start = match.end()
+        while line.text[start : start + 1] in (" ", "\n", "-"):
+            start += 1
+        denied = line.folded.startswith("not ", start)
+        reading = _read_content(vocabulary, line, start + 4 * denied)
+        if reading is None:
+            continue
+        between = line.text[slice(*match.span("between"))] if match["between"] else ""
+        about_one = any(vocabulary.find_id(word) for word in between.split() if not word.islower())
+        doubted = denied or about_one or bool(SUPPORT & set(between.lower().split()))
+        doubted = doubted or is_doubted(_find_clause(line.folded, match.start()) + match[0])
+        yield "final " in (match["final"], match["heading"]), UNPARSED if doubted else reading
+
+
+def is_doubted(clause: str) -> bool:
+    """Whether a folded clause denies, doubts or leaves open what it says."""
+    words = set(_WORD.findall(clause))
+    return bool(words & (NEGATIONS | HEDGES)) or any(word.endswith("n't") for word in words)
+
+
+def _find_clause(folded: str, end: int) -> str:
+    """What precedes a place in its clause, 200 characters at most."""
+    before = folded[max(0, end - 200) : end]
+    cuts = [match.end() for match in _CLAUSE.finditer(before)]
+    return before[cuts[-1] if cuts else 0 :]
+
+
+def _read_content(vocabulary: Vocabulary, line: Line, start: int) -> Reading | None:
+    """What stands behind the mark: ids, or a choice's words; None where it is something else."""
+    chain = read_chain(vocabulary, line, start, bare=True)
+    if chain is None or _begins_with_article(line, start, chain):
+        return _read_words(vocabulary, line, start)
+    if chain.conflict:
+        return CONFLICT
+    if any(item.own for item in chain.items) and vocabulary.repeats_all(chain.ids):
+        return None  # the question's own list
+    return Reading(chain.ids, "marked") if _is_settled(line, chain) else UNPARSED
+
+
+def _begins_with_article(line: Line, start: int, chain: Chain) -> bool:
+    """Whether the chain is the first word of a phrase: "a blue shelf"."""
+    if len(chain.items) > 1 or not chain.items[0].article:
+        return False
+    return line.text[start].islower() if chain.conflict else not _is_settled(line, chain)
+
+
+def _is_settled(line: Line, chain: Chain) -> bool:
+    """Whether the sentence ends with the chain, or goes on without leaving it open."""
+    if chain.items[-1].article and line.text[chain.end : chain.end + 1] == " ":
+        return _find_next_word(line, chain.end) in FOLLOWING | {"is", "are"} and is_settled(line, chain.end)
+    return is_settled(line, chain.end)
+
+
+def _find_next_word(line: Line, end: int) -> str:
+    match = _NEXT.match(line.folded, end)
+    return match[1] if match else ""
+
+
+def is_settled(line: Line, end: int) -> bool:
+    """Whether what a sentence names up to a place is not taken back, added to or asked in its rest.
+
+    Args:
+        line: The text.
+        end: The place behind what is named.
+
+    Returns:
+        False before "or", "but", "and" and their like, and where the sentence is a question.
+    """
+    stop = _SENTENCE_END.search(line.text, end, end + 300)
+    if stop is not None and stop[0] == "?":
+        return False
+    following = _NEXT.match(line.folded, end)
+    return following is None or following[1] not in OPEN or (following[1] == "and" and bool(following[2]))
+
+
+def _read_words(vocabulary: Vocabulary, line: Line, start: int) -> Reading | None:
+    """Choices named by their words at a place, one or several, after which nothing takes them back."""
+    found: set[str | None] = set()
+    opening = _ARTICLE.match(line.folded, start)
+    place = opening.end() if opening else start
+    end = place
+    while (words := find_words(vocabulary, line.folded, place)) is not None:
+        found.add(words[0])
+        end = words[1]
+        between = _BETWEEN_WORDS.match(line.folded, end)
+        place = between.end() if between else end
+    if not found:
+        return None
+    bracketed = _ID_IN_BRACKETS.match(line.text, end)
+    if bracketed and vocabulary.find_id(bracketed[1]) not in (None, *found):
+        return CONFLICT
+    following = _find_next_word(line, end)
+    settled = line.text[end : end + 1] != " " or following in FOLLOWING or following in ("is", "are")
+    ids = frozenset(each for each in found if each is not None)
+    if len(ids) < len(found) or not settled or not is_settled(line, end) or vocabulary.repeats_all(ids):
+        return UNPARSED
+    return Reading(ids, "words")
