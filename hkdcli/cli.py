@@ -159,7 +159,9 @@ app.command(rich_help_panel="Use", epilog=render_examples("merge-shards"))(merge
 def schema(
     kind: Annotated[
         Literal["distill-online", "distill-refine", "augment", "results", "comparison"],
-        typer.Argument(metavar="[KIND]", help="A command's recipe, or results or comparison as they are written."),
+        typer.Argument(
+            metavar="[KIND]", help="A command's recipe, or what evaluate (results) or compare writes."
+        ),
     ] = "distill-online",
 ) -> None:
     """Print the JSON Schema of a recipe, for editors, or of a file of results, for those who read it."""

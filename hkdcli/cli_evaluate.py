@@ -50,9 +50,7 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="Report to write, .html or .md; give it twice for both.", show_default="none"),
     ] = None,
-    gallery: Annotated[
-        int, typer.Option(min=0, help="How many wrong records the HTML report shows.")
-    ] = 200,
+    gallery: Annotated[int, typer.Option(min=0, help="How many wrong records the HTML report shows.")] = 200,
     per_record: Annotated[
         Path | None, typer.Option(help="CSV file to write, one row a record.", show_default="none")
     ] = None,
@@ -125,7 +123,7 @@ def compare(
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Compare two systems on the same records: what B gains over A, how sure that is, and where it changed."""
+    """Compare two systems on the same records: what B gains over A, how surely, and where it changed."""
     console = Console(as_json=as_json)
     source = DataOptions(data, on_bad="error", encoding=encoding, strict=strict)
     reading = PredictionOptions(columns, parser)
@@ -157,7 +155,7 @@ def submit(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Write the challenge's results.json from predictions, or check one: every record once, legally answered."""
+    """Write the challenge's results.json from predictions, or check one: every record answered once."""
     console = Console(as_json=as_json)
     predictions, data, out = choose_sources(sources, out=out, check=check)
     source = DataOptions(data, on_bad="error", encoding=encoding)

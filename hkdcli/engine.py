@@ -1,8 +1,8 @@
 """The table of contents: one short function per command, each step a call into the layer that knows how.
 
 What predicts has files of its own: `predicting` (a file, a stream, several processes, shards, calibration)
-and `picture` (one picture); so has what makes variants of records: `augmenting`; and what scores and compares
-predictions, and hands them in: `evaluating`.
+and `picture` (one picture); so has what makes variants of records: `augmenting`; and what scores predictions,
+compares them and hands them in: `evaluating`, `comparing`, `submitting`.
 
 Heavy packages are imported inside the functions, so that `hkd --help`, a bad recipe and `hkd evaluate`
 never wait for torch. The `Recipe` stops here: everything below takes plain values.
@@ -16,21 +16,17 @@ from pathlib import Path
 from typing import Literal
 
 from hkdcli.augmenting import augment, augment_recipe
+from hkdcli.comparing import compare
 from hkdcli.errors import UsageError
-from hkdcli.evaluating import (
-    EvaluateOptions,
-    PredictionOptions,
-    check_submission,
-    compare,
-    evaluate,
-    submit,
-)
+from hkdcli.evaluating import EvaluateOptions, evaluate
 from hkdcli.opening import DataOptions, open_data
 from hkdcli.outcome import Outcome, Table
 from hkdcli.picture import infer_picture
 from hkdcli.predicting import calibrate, infer, infer_in_processes, infer_stream, merge_shards
 from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.scored_files import PredictionOptions
 from hkdcli.stages import describe_run, open_shared_stage, open_stage, plan
+from hkdcli.submitting import check_submission, submit
 from hkdcli.tables import tabulate
 
 __all__ = [

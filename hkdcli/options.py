@@ -290,9 +290,7 @@ def check_reports(paths: Sequence[Path]) -> Sequence[Path]:
     return paths
 
 
-def choose_sources(
-    sources: Sequence[str], *, out: Path | None, check: Path | None
-) -> tuple[Path, str, Path]:
+def choose_sources(sources: Sequence[str], *, out: Path | None, check: Path | None) -> tuple[Path, str, Path]:
     """Say what `hkd submit` reads and writes.
 
     Args:
@@ -313,7 +311,9 @@ def choose_sources(
             raise UsageError("--check takes DATA alone", hint="hkd submit --check results.zip DATA")
         return Path(), sources[0], Path()
     if len(sources) != 2:
-        raise UsageError("PREDICTIONS and DATA are needed", hint="hkd submit PREDICTIONS DATA --out results.zip")
+        raise UsageError(
+            "PREDICTIONS and DATA are needed", hint="hkd submit PREDICTIONS DATA --out results.zip"
+        )
     if out is None:
         raise UsageError("--out is missing", hint="hkd submit PREDICTIONS DATA --out results.zip")
     return Path(sources[0]), sources[1], out

@@ -9,8 +9,8 @@ from hkdcli.outcome import Table
 from hkdcli.tables import render_figure, tabulate
 
 if TYPE_CHECKING:
-    from hkdcli.evaluation.comparison import Comparison, Difference, Flips
-    from hkdcli.evaluation.results import Results
+    from hkdcli.evaluation.comparison import ComparedPart, Comparison, Difference, Flips
+    from hkdcli.evaluation.results import GainOfTask, Results, ScoredPart
 
 COVERAGES = (0.25, 0.5, 0.75, 0.9, 1.0)  # rows of the table; the document has all
 HEADLINE = ("micro_f1", "macro_f1", "hallucinated_f1", "exact_match")
@@ -19,7 +19,7 @@ SHOWN_CHANGES = 20
 
 def tabulate_results(results: Results) -> list[Table]:
     """The scores of all tasks side by side, then classes and slices, then what was counted."""
-    blocks = {"all": results, **results.tasks}
+    blocks: dict[str, ScoredPart] = {"all": results, **results.tasks}
     names = list(results.metrics)
     rows = [[name, *(_render_score(block, name) for block in blocks.values())] for name in names]
     classes = [
@@ -40,7 +40,7 @@ def tabulate_results(results: Results) -> list[Table]:
 
 def tabulate_comparison(comparison: Comparison) -> list[Table]:
     """The headline scores of both with their differences, tests, flips, and the first changed records."""
-    blocks = {"all": comparison, **comparison.tasks}
+    blocks: dict[str, ComparedPart] = {"all": comparison, **comparison.tasks}
     scores = [
         [part, name, *_render_difference(block.scores[name])]
         for part, block in blocks.items()
@@ -82,7 +82,13 @@ def _render_score(block: Any, name: str) -> str:
 
 def _tabulate_slices(results: Results) -> list[Table]:
     rows = [
-        [task, f"{key}: {value}", _render_half(found), *map(render_figure, (found["exact_match"], found["records"]))]
+        [
+            task,
+            f"{key}: {value}",
+            _render_half(found),
+            render_figure(found["exact_match"]),
+            str(found["records"]),
+        ]
         for task, block in results.tasks.items()
         for key, values in block.slices.items()
         for value, found in values.items()
@@ -97,7 +103,7 @@ def _render_half(found: Mapping[str, Any]) -> str:
 
 def _tabulate_risk(results: Results) -> list[Table]:
     """How many of the most confident answers are wrong, at some coverages; nothing without confidences."""
-    blocks = {"all": results, **results.tasks}
+    blocks: dict[str, ScoredPart] = {"all": results, **results.tasks}
     shown = {
         name: {point["coverage"]: point["risk"] for point in block.risk_coverage}
         for name, block in blocks.items()
@@ -130,7 +136,8 @@ def _tabulate_blind(results: Results) -> list[Table]:
     if blind is None:
         return []
     rows = []
-    for part, found in {"all": blind, **blind.tasks}.items():
+    blocks: dict[str, GainOfTask] = {"all": blind, **blind.tasks}
+    for part, found in blocks.items():
         for name in HEADLINE:
             if found.gain.get(name) is not None:
                 interval = found.gain_intervals.get(name)

@@ -52,7 +52,9 @@ def compute_leak(train: Dataset, test: Dataset) -> Leak:
         for each in test.examples
         if each.id in reasons
     )
-    return Leak(tuple(by_id), tuple(by_pixels), len(rows) / max(1, len(test.examples)), rows, len(scan.bad_rows))
+    return Leak(
+        tuple(by_id), tuple(by_pixels), len(rows) / max(1, len(test.examples)), rows, len(scan.bad_rows)
+    )
 
 
 def find_conflicts(dataset: Dataset) -> tuple[BadRow, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hkdcli.evaluation.intervals import compute_gains, render_intervals, resample_gains
 from hkdcli.evaluation.join import Table
 from hkdcli.evaluation.resampling import Bootstrap, find_intervals
-from hkdcli.evaluation.results import Blind, BlindTask, Results
+from hkdcli.evaluation.results import Blind, GainOfTask, Intervals, Results
 from hkdcli.evaluation.tally import Tally, join_tallies, tally_records
 
 
@@ -30,18 +30,24 @@ def compare_blind(
     """
     sees = {task: tally_records(table) for task, table in tables.items()}
     control = {task: tally_records(table) for task, table in blind_tables.items()}
-    whole = _gain(join_tallies(list(control.values())), join_tallies(list(sees.values())), bootstrap)
-    tasks = {task: _gain(control[task], sees[task], bootstrap) for task in sees}
+    whole = (join_tallies(list(control.values())), join_tallies(list(sees.values())))
     return Blind(
         metrics=blind.metrics,
-        tasks={task: BlindTask(metrics=blind.tasks[task].metrics, **gain) for task, gain in tasks.items()},
-        **whole,
+        gain=dict(compute_gains(*whole)),
+        gain_intervals=_draw_intervals(*whole, bootstrap),
+        tasks={
+            task: GainOfTask(
+                metrics=blind.tasks[task].metrics,
+                gain=dict(compute_gains(control[task], sees[task])),
+                gain_intervals=_draw_intervals(control[task], sees[task], bootstrap),
+            )
+            for task in sees
+        },
     )
 
 
-def _gain(first: Tally, second: Tally, bootstrap: Bootstrap | None) -> dict[str, object]:
-    intervals = {}
-    if bootstrap is not None:
-        drawn = resample_gains(first, second, bootstrap)
-        intervals = render_intervals(find_intervals(drawn, bootstrap.level))
-    return {"gain": compute_gains(first, second), "gain_intervals": intervals}
+def _draw_intervals(first: Tally, second: Tally, bootstrap: Bootstrap | None) -> Intervals:
+    if bootstrap is None:
+        return {}
+    drawn = resample_gains(first, second, bootstrap)
+    return render_intervals(find_intervals(drawn, bootstrap.level))

@@ -41,6 +41,11 @@ class Difference(_Block):
         "cases: 2.80 standard deviations of the resampled differences; null where they do not vary",
     )
 
+    @property
+    def loss(self) -> float:
+        """By how much b is below a; 0 where nothing says so."""
+        return max(0.0, -(self.difference or 0.0))
+
 
 class McNemar(_Block):
     """Exact match of the same records by two systems, those apart where one of them is right."""
@@ -76,23 +81,25 @@ class ChangedRecord(_Block):
     b: list[str] | None
 
 
-class TaskComparison(_Block):
-    """One task."""
+class ComparedPart(_Block):
+    """What is said of all records, and of those of each task."""
 
     scores: dict[str, Difference]
     mcnemar: McNemar
     flips: Flips
+
+
+class TaskComparison(ComparedPart):
+    """One task."""
+
     slices: dict[str, dict[str, Flips]] = Field(description="flips among the records with this meta value")
 
 
-class Comparison(_Block):
+class Comparison(ComparedPart):
     """Two systems on the same records; b is compared with a."""
 
     schema_version: Literal["1.0"] = SCHEMA_VERSION
     hkd_version: str
-    scores: dict[str, Difference]
-    mcnemar: McNemar
-    flips: Flips
     tasks: dict[str, TaskComparison]
     changed: list[ChangedRecord] = Field(description="every record that is not answered alike, in data order")
     counts: dict[Literal["a", "b"], dict[str, int]]

@@ -64,11 +64,29 @@ class _Block(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TaskResults(_Block):
-    """One task."""
+class ScoredPart(_Block):
+    """What is said of all records, and of those of each task."""
 
     metrics: Scores
-    intervals: Intervals
+    intervals: Intervals = Field(
+        description="of every score made of counts: percentile bootstrap over images, all records of one "
+        "drawn together; null where all resamples agree, so that resampling says nothing, or "
+        "half of them are undefined"
+    )
+    counts: dict[str, int]
+    risk_coverage: list[Point] = Field(
+        description="over the records of ece: risk (1 - exact match of the chosen answers) among the "
+        "ceil(coverage * records) most confident, and the confidence of the last of them; among records of "
+        "equal confidence it is the mean over all their orders; [] where no record has a confidence"
+    )
+    calibration: list[ReliabilityBin] = Field(
+        description="the bins of ece that hold a record; [] where no record has a confidence"
+    )
+
+
+class TaskResults(ScoredPart):
+    """One task."""
+
     constant_answer: str = Field(description="the constant answer of constant_micro_f1")
     per_class: dict[str, Figures] = Field(
         description="precision, recall, F1 and support (gold decisions) of one class: the labels for "
@@ -86,9 +104,6 @@ class TaskResults(_Block):
     slices: dict[str, dict[str, SliceScores]] = Field(
         description="the records that carry this value in their meta field"
     )
-    counts: dict[str, int]
-    risk_coverage: list[Point]
-    calibration: list[ReliabilityBin]
 
 
 class Parsing(_Block):
@@ -103,21 +118,18 @@ class Parsing(_Block):
     lenient_micro_f1: Share
 
 
-class BlindTask(_Block):
-    """One task without its images."""
+class GainOfTask(_Block):
+    """What the blind control scores, and what the images add to that."""
 
     metrics: Scores
-    gain: Figures
-    gain_intervals: Intervals
+    gain: Figures = Field(description="score minus that of the control, of every score made of counts")
+    gain_intervals: Intervals = Field(description="paired: both are resampled on the same images")
 
 
-class Blind(_Block):
+class Blind(GainOfTask):
     """The same model with every image blanked: what it reaches by text alone, and what the images add."""
 
-    metrics: Scores
-    gain: Figures = Field(description="score minus the blind model's, of every score that is made of counts")
-    gain_intervals: Intervals = Field(description="paired: both are resampled together")
-    tasks: dict[str, BlindTask]
+    tasks: dict[str, GainOfTask]
 
 
 class LeakFound(_Block):
@@ -137,17 +149,12 @@ class BootstrapUsed(_Block):
     images: int = Field(description="images that are drawn from; all records of one are drawn together")
 
 
-class Results(_Block):
+class Results(ScoredPart):
     """The scores of a file of predictions: over all records, and per task; null is an undefined value."""
 
     schema_version: Literal["1.0"] = SCHEMA_VERSION
     hkd_version: str
-    metrics: Scores
-    intervals: Intervals
     tasks: dict[str, TaskResults]
-    counts: dict[str, int]
-    risk_coverage: list[Point]
-    calibration: list[ReliabilityBin]
     parsing: Parsing | None = None
     blind: Blind | None = None
     leak: LeakFound | None = None
@@ -164,12 +171,6 @@ GENERAL: Mapping[str, str] = {
     "decision": "every choice of every record, 'No hallucination' included, is one binary decision; a "
     "missing, failed, invalid or abstained prediction is the empty set, so each true choice is a false "
     "negative",
-    "intervals": "percentile bootstrap over images: all records of one image are drawn together; null where "
-    "all resamples agree, so that resampling says nothing, or half of them are undefined",
-    "risk_coverage": "over the records of ece: risk (1 - exact match of the chosen answers) among the "
-    "ceil(coverage * records) most confident, and the confidence of the last of them; among records of equal "
-    "confidence it is the mean over all their orders; [] where no record has a confidence",
-    "calibration": "the bins of ece that hold a record; [] where no record has a confidence",
     "missing": "records without a prediction row",
     "error": "records whose prediction row has a status other than ok and abstain",
     "abstained": "records whose prediction row says abstain; they count as the empty set, whatever it names",
@@ -194,7 +195,7 @@ def _describe(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _build_definitions() -> dict[str, str]:
     """The general words, then those of each score and block as the schema has them."""
     known = Results.model_json_schema()["$defs"]
-    blocks = ("Scores", "TaskResults", "LeakFound", "Blind", "Parsing")
+    blocks = ("Scores", "TaskResults", "LeakFound", "GainOfTask", "Parsing")
     found = {name: text for block in blocks for name, text in _describe(known[block]["properties"])}
     return {**GENERAL, **found}
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from hkdcli.evaluation.answer_text import Reading, parse_text
 from hkdcli.data.records import Example
+from hkdcli.evaluation.answer_text import Reading, parse_text
 from hkdcli.evaluation.counting import Confusion, count_confusion
 from hkdcli.evaluation.join import build_table
 from hkdcli.evaluation.predictions import Prediction
@@ -28,8 +28,8 @@ def read_texts(
         parser: whose reading the predictions get.
 
     Returns:
-        The predictions, with `choices`, or with `unread` where there is no clear answer; and what both parsers
-        make of the texts of records with gold, None where there are none.
+        The predictions, with `choices`, or with `unread` where there is no clear answer; and what both
+        parsers make of the texts of records with gold, None where there are none.
     """
     if all(row.text is None for row in predictions):
         return predictions, None
