@@ -140,7 +140,8 @@ def _read_item(vocabulary: Vocabulary, line: Line, start: int) -> Item | None:
         return None  # "I'm", "A.M.", "B.Sc."
     if end == match.end() and match["mark"] == ".":
         end -= 1  # a full stop, which may end the sentence
-    article = not dressed and (token in ("A", "I") or (len(token) == 1 and token.islower()))
+    small = token.isdigit() or (len(token) == 1 and token.islower())
+    article = not dressed and (small or token in ("A", "I"))
     return Item(tuple(ids), end, own, conflict, dressed, article)
 
 
