@@ -24,7 +24,8 @@ class Item:
     """One marked id.
 
     `end` is the place behind it and its words; `own`: its own words follow; `conflict`: exactly another
-    choice's words follow; `dressed`: "option", brackets or a mark tell it from a letter of prose.
+    choice's words follow; `dressed`: "option", brackets or a mark tell it from a letter of prose;
+    `article`: it is bare, and as prose has it: "A", "I", a small letter or a number.
     """
 
     ids: tuple[str, ...]
