@@ -24,7 +24,8 @@ class Item:
     """One marked id.
 
     `end` is the place behind it and its words; `own`: its own words follow; `conflict`: exactly another
-    choice's words follow; `dressed`: "option", brackets or a mark tell it from a letter of prose.
+    choice's words follow; `dressed`: "option", brackets or a mark tell it from a letter of prose;
+    `article`: it is bare, and as prose has it: "A", "I", a small letter or a number.
     """
 
     ids: tuple[str, ...]
@@ -140,7 +141,8 @@ def _read_item(vocabulary: Vocabulary, line: Line, start: int) -> Item | None:
         return None  # "I'm", "A.M.", "B.Sc."
     if end == match.end() and match["mark"] == ".":
         end -= 1  # a full stop, which may end the sentence
-    article = not dressed and (token in ("A", "I") or (len(token) == 1 and token.islower()))
+    small = token.isdigit() or (len(token) == 1 and token.islower())
+    article = not dressed and (small or token in ("A", "I"))
     return Item(tuple(ids), end, own, conflict, dressed, article)
 
 

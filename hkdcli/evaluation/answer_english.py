@@ -34,7 +34,7 @@ VERDICTS = _read(
 """Words that begin a judgement about a choice, so that "B: visible" is no answer."""
 
 SUPPORT = _read(
-    """visible present correct correctly true truly accurate accurately supported shown seen appear appears
-    match matches consistent"""
+    """visible present right best correct correctly true truly accurate accurately supported shown seen appear
+    appears match matches consistent"""
 )
-"""Words by which a choice is called true to the picture."""
+"""Words by which a choice is called true to the picture, or may be."""

@@ -34,9 +34,9 @@ def parse_text(text: str, example: Example, parser: Parser) -> Reading:
     2. Lists and sentences about an option: "B. its words", "(B) ...", "Option B", one a line or in a row.
        Exactly another choice's words behind an id are a conflict. Several that do not belong to one list and
        disagree are not read, nor a list of all choices, nor an option that a sentence only speaks about.
-    3. The choices' own words, the whole text or in a sentence that gives them as the answer: a label as a
-       predicate, phrases that are called hallucinated, "there is no hallucination". Denied or doubted words,
-       all choices, several labels and the whole caption are not read.
+    3. The choices' own words: the whole text; a label as its first sentence or as a predicate; phrases that
+       are called hallucinated; "there is no hallucination". Denied or doubted words, all choices, several
+       labels and the whole caption are not read.
     4. A refusal.
 
     Of a longer text lenient reads the first 2,000 and the last 20,000 characters, and in these 1, 2 and 4.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hkdcli.evaluation.answer_chain import is_boundary
 from hkdcli.evaluation.answer_choices import NONE_PHRASES, Reading, Vocabulary, fold_text, fold_words
-from hkdcli.evaluation.answer_english import SUPPORT
+from hkdcli.evaluation.answer_english import LEAD, SUPPORT
 from hkdcli.evaluation.answer_statements import UNPARSED, is_doubted
 
 _CLAUSE_END = re.compile(r"[.!?;](?=\s|$)|\n|\b(?:because|since|while|whereas)\b")
@@ -77,7 +77,7 @@ def read_words(vocabulary: Vocabulary, text: str) -> Reading | None:
     named = named or _find_named(vocabulary, folded.replace("\n", " "))
     if not named:
         return None
-    listed = _ONLY_SEPARATORS.fullmatch(_Clause(folded, False, True, tuple(named)).rest)
+    listed = _is_list(_Clause(folded, False, True, tuple(named)))
     clauses = [clause for clause in _split_clauses(folded, named) if clause.named and not clause.asks]
     if not listed and vocabulary.task == "factuality" and clauses and clauses[0].is_bare:
         # A label and its explanation, in which other labels may be denied.
@@ -91,6 +91,15 @@ def read_words(vocabulary: Vocabulary, text: str) -> Reading | None:
     if not ids or len(ids) < len(found) or several or vocabulary.repeats_all(ids):
         return UNPARSED
     return Reading(ids, "words")
+
+
+def _is_list(whole: _Clause) -> bool:
+    """Whether a text is choices' words and what parts them, or one sentence that leads up to them."""
+    if _ONLY_SEPARATORS.fullmatch(whole.rest):
+        return True
+    ends = _ONLY_SEPARATORS.fullmatch(whole.text[whole.named[-1][1] :])
+    leads = set(re.findall(r"[a-z']+", whole.rest)) <= LEAD - SUPPORT | {"a", "an"}
+    return bool(ends) and leads and not re.search(r"[.!?\n]", whole.text[: whole.named[-1][0]])
 
 
 def is_refusal(text: str) -> bool:

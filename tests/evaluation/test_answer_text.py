@@ -152,6 +152,11 @@ WORDS = [
     ("blue wire shelf", "C"),
     ('"Blue  Wire Shelf."', "C"),
     ("leafy greens, fresh produce", "BD"),
+    ("The blue wire shelf.", "C"),
+    ("I think it is the blue wire shelf.", "C"),
+    ("I see a kitchen. It is the blue wire shelf.", "unparsed"),
+    ("The correct one is the blue wire shelf.", "unparsed"),
+    ("It is right: blue wire shelf.", "unparsed"),
     ("1. leafy greens\n2. fresh produce", "BD"),
     ("The hallucination is a blue wire shelf.", "C"),
     ("The answer is leafy greens and blue wire shelf.", "BC"),
@@ -261,6 +266,13 @@ def test_ids_that_are_the_words_of_another_choice_are_a_conflict():
     assert [read(each, numbers, "strict") for each in "123"] == ["conflict", "2", "conflict"]
     assert read("BED", make_record("hallucination", "a", "b", "c", "d", "e", "bed"), "strict") == "conflict"
     assert read("True", make_record("factuality", "True", "No", ids=["True", "False"]), "strict") == "True"
+
+
+def test_a_number_of_prose_is_no_id():
+    record = make_record("hallucination", "No hallucination", "leafy greens", "blue wire shelf", ids="123")
+    assert read("The answer is 2 of these.", record) == "unparsed"
+    assert read("The answer is 2.", record) == "2"
+    assert read("1. leafy greens\n2. blue wire shelf", record) == "conflict"
 
 
 def test_words_that_two_choices_share_are_not_read():

@@ -139,9 +139,9 @@ def test_an_unknown_column_is_refused_with_those_that_are_there(tmp_path, name):
         'question_id,response\nq1,"B"\n' if name == "p.csv" else '{"question_id": "q1", "response": "B"}\n'
     )
     path = write(tmp_path, name, content)
-    (row,) = refuse(path, Columns("question_id", "respnse"))
+    (row,) = refuse(path, Columns("question_id", "responses"))
     assert row[0] == "prediction.unknown_column"
-    assert row[2] == 'no column "respnse"; did you mean "response"?'
+    assert row[2] == 'no column "responses"; did you mean "response"?'
     assert row[3] == "there are: question_id, response; see --columns"
     assert len(refuse(path, Columns("a", "b", "c"))) == 3
 
@@ -163,8 +163,8 @@ def test_a_row_without_a_named_field_has_no_prediction(tmp_path):
 
 
 def test_a_file_in_another_encoding_is_read(tmp_path):
-    path = write(tmp_path, "p.csv", "id,prediction\nq1,caf\u00e9\n".encode("latin-1"))
-    assert read_predictions(path, encoding="latin-1")[0].text == "caf\u00e9"
+    path = write(tmp_path, "p.csv", "id,prediction\nq1,\u00e9t\u00e9\n".encode("latin-1"))
+    assert read_predictions(path, encoding="latin-1")[0].text == "\u00e9t\u00e9"
     with pytest.raises(DataError, match=r"data\.encoding"):
         read_predictions(path)
 
