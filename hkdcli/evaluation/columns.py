@@ -11,6 +11,8 @@ from hkdcli.errors import BadRow, UsageError
 
 MAX_LISTED = 30
 
+STATUSES = ("ok", "error", "abstain")
+
 _ABSENT = object()
 
 
@@ -96,7 +98,8 @@ def take_fields(value: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
         Those of id, prediction, confidence and status that are there.
     """
     taken = {ours: _find(value, theirs) for ours, theirs in columns.named.items()}
-    taken["status"] = value.get("status", _ABSENT) if columns.has_status else _ABSENT
+    if columns.has_status and value.get("status") in STATUSES:  # any other says something of its own
+        taken["status"] = value["status"]
     return {ours: item for ours, item in taken.items() if item is not _ABSENT}
 
 

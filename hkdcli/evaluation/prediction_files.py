@@ -12,7 +12,7 @@ from typing import Any
 
 from hkdcli.data.json_text import Row, decode_text, iterate_json
 from hkdcli.errors import BadRow, DataError
-from hkdcli.evaluation.columns import Columns, explain_unknown, list_fields, take_fields
+from hkdcli.evaluation.columns import STATUSES, Columns, explain_unknown, list_fields, take_fields
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -137,8 +137,8 @@ def _build_row(cells: dict[str, str], path: str) -> Row:
     """A row as JSON would have it: an empty cell is null, but an empty prediction is an empty answer."""
     value: dict[str, Any] = {ours: cell or None for ours, cell in cells.items()}
     value["prediction"] = cells["prediction"]
-    if value.get("status", "") is None:
-        del value["status"]
+    if value.get("status") not in STATUSES:
+        value.pop("status", None)
     if value.get("confidence") and _NUMBER.fullmatch(value["confidence"]):
         value["confidence"] = float(value["confidence"])
     return Row(path, value)

@@ -121,7 +121,7 @@ def _parse_row(row: Row | BadRow, columns: Columns) -> Prediction | list[BadRow]
 
 
 def _build_prediction(identity: str, value: dict[str, Any], path: str) -> Prediction:
-    status = value.get("status", "ok")
+    status = value.get("status") or "ok"
     choices, text = _parse_answer(value.get("prediction"))
     return Prediction(
         id=identity,

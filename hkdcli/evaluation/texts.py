@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from hkdcli.answers.text import Reading, parse_text
 from hkdcli.data.records import Example
-from hkdcli.evaluation.answer_text import Reading, parse_text
 from hkdcli.evaluation.counting import Confusion, count_confusion
 from hkdcli.evaluation.join import build_table
 from hkdcli.evaluation.predictions import Prediction

@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
+from hkdcli.answers.text import parse_text
 from hkdcli.data.records import Choice, Example
-from hkdcli.evaluation.answer_text import parse_text
 
-PAGE = Path(__file__).parents[2] / "docs" / "evaluate-answers.part.md"
+PAGE = Path(__file__).parents[2] / "docs" / "evaluate.md"
 PHRASES = ("No hallucination", "leafy greens", "blue wire shelf", "fresh produce")
 LABELS = ("True", "False", "Partially True", "Not Verifiable")
 STRICT = re.compile(r"^\| `([^`]+)` \| ([^|]*) \|$", re.MULTILINE)

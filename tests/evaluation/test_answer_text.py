@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hkdcli.answers.text import Reading, parse_text
 from hkdcli.data.records import Choice, Example
-from hkdcli.evaluation.answer_text import Reading, parse_text
 
 CAPTION = "Leafy greens and fresh produce on a blue wire shelf."
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from hkdcli.evaluation.answer_chain import Chain, Line, find_words, read_chain
-from hkdcli.evaluation.answer_choices import Reading, Vocabulary
-from hkdcli.evaluation.answer_english import FOLLOWING, HEDGES, NEGATIONS, OPEN, SUPPORT
+from hkdcli.answers.chain import Chain, Line, find_words, read_chain
+from hkdcli.answers.choices import Reading, Vocabulary
+from hkdcli.answers.english import FOLLOWING, HEDGES, NEGATIONS, OPEN, SUPPORT
 
 UNPARSED, CONFLICT = Reading(None, "unparsed"), Reading(None, "conflict")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from hkdcli.evaluation.answer_choices import Vocabulary, fold_text
+from hkdcli.answers.choices import Vocabulary, fold_text
 
 _ITEM = re.compile(
     r"(?P<prefix>(?:the )?(?:(?:correct|right|best|hallucinated) )?(?:options?|choices?|letters?):? )?"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from hkdcli.evaluation.answer_chain import Chain, Line, read_chain
-from hkdcli.evaluation.answer_choices import Reading, Vocabulary
-from hkdcli.evaluation.answer_english import FOLLOWING, LEAD, SUPPORT, VERDICTS
-from hkdcli.evaluation.answer_statements import CONFLICT, UNPARSED, find_statements, is_doubted, is_settled
+from hkdcli.answers.chain import Chain, Line, read_chain
+from hkdcli.answers.choices import Reading, Vocabulary
+from hkdcli.answers.english import FOLLOWING, LEAD, SUPPORT, VERDICTS
+from hkdcli.answers.statements import CONFLICT, UNPARSED, find_statements, is_doubted, is_settled
 
 _MENTION = re.compile(r"^(?=[(\[\"']{0,3}\w)|\b(?=(?:options?|choices?) )", re.MULTILINE)
 _OPTION = re.compile(r"(?:the )?(?:(?:correct|right|best|hallucinated) )?(?:options?|choices?|letters?)\b")

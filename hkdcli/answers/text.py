@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from hkdcli.answers.choices import Reading, Vocabulary, clean_text, read_ids
+from hkdcli.answers.marks import read_marked
+from hkdcli.answers.statements import CONFLICT, UNPARSED
+from hkdcli.answers.words import is_refusal, read_words
+from hkdcli.answers.wrapping import HEAD, TAIL, find_values, shorten_text, unwrap_text
 from hkdcli.data.records import Example
-from hkdcli.evaluation.answer_choices import Reading, Vocabulary, clean_text, read_ids
-from hkdcli.evaluation.answer_marks import read_marked
-from hkdcli.evaluation.answer_statements import CONFLICT, UNPARSED
-from hkdcli.evaluation.answer_words import is_refusal, read_words
-from hkdcli.evaluation.answer_wrapping import HEAD, TAIL, find_values, shorten_text, unwrap_text
 
 __all__ = ["Parser", "Reading", "parse_text"]
 

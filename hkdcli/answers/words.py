@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hkdcli.evaluation.answer_chain import is_boundary
-from hkdcli.evaluation.answer_choices import NONE_PHRASES, Reading, Vocabulary, fold_text, fold_words
-from hkdcli.evaluation.answer_english import LEAD, SUPPORT
-from hkdcli.evaluation.answer_statements import UNPARSED, is_doubted
+from hkdcli.answers.chain import is_boundary
+from hkdcli.answers.choices import NONE_PHRASES, Reading, Vocabulary, fold_text, fold_words
+from hkdcli.answers.english import LEAD, SUPPORT
+from hkdcli.answers.statements import UNPARSED, is_doubted
 
 _CLAUSE_END = re.compile(r"[.!?;](?=\s|$)|\n|\b(?:because|since|while|whereas)\b")
 _ONLY_SEPARATORS = re.compile(r"(?:[\s,;.:&|+\"'()\[\]]|\band\b|\b\d{1,2}[.)])*+")
