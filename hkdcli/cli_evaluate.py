@@ -12,7 +12,7 @@ from hkdcli.cli_options import Data, Encoding, Images, Json, Overwrite, end
 from hkdcli.console import Console
 from hkdcli.engine import EvaluateOptions, PredictionOptions
 from hkdcli.opening import DataOptions
-from hkdcli.options import check_reports, choose_sources
+from hkdcli.options import check_leak_options, check_reports, choose_sources
 
 _OTHERS, _CHECKS = "Other systems' answers", "Controls"
 
@@ -35,6 +35,7 @@ Columns = Annotated[
         rich_help_panel=_OTHERS,
     ),
 ]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many records.", show_default="all")]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse records whose correct_answer and correct_choice disagree.")
 ]
@@ -80,6 +81,7 @@ def evaluate(
     ] = False,
     parser: Parser = "lenient",
     columns: Columns = None,
+    limit: Limit = None,
     images: Images = None,
     encoding: Encoding = "utf-8",
     strict: Strict = False,
@@ -87,6 +89,7 @@ def evaluate(
 ) -> None:
     """Score predictions against the answers in the data, joined by id, with intervals and reports."""
     console = Console(as_json=as_json)
+    check_leak_options(trained_on, fail_on_leak=fail_on_leak)
     options = EvaluateOptions(
         reading=PredictionOptions(columns, parser),
         intervals=not no_intervals,
@@ -97,7 +100,7 @@ def evaluate(
         gallery=gallery,
         per_record=per_record,
     )
-    source = DataOptions(data, images, on_bad="error", encoding=encoding, strict=strict)
+    source = DataOptions(data, images, "error", limit, encoding, strict=strict)
     end(console, engine.evaluate(predictions, source, options, out=out, reporter=console))
 
 

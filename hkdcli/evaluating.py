@@ -66,7 +66,7 @@ def evaluate(
     Returns:
         The results.
     """
-    from hkdcli.atomic import write_json
+    from hkdcli.atomic import write_atomic, write_json
     from hkdcli.evaluation.record_table import write_record_table
 
     options = options or EvaluateOptions()
@@ -84,7 +84,12 @@ def evaluate(
     if options.per_record is not None:
         write_record_table(options.per_record, scored.tables)
     if options.reports:
-        _write_reports(options, scored, dataset, f"{predictions.name} on {dataset.name}", reporter)
+        from hkdcli.reporting.report import render_report
+    for path in options.reports:
+        title = f"{predictions.name} on {dataset.name}"
+        text = render_report(path, scored.results, scored.tables, dataset, title=title, shown=options.gallery)
+        write_atomic(path, text.encode())
+        reporter.note(f"report: {path}")
     return Outcome(document, tables=tabulate_results(scored.results))
 
 
@@ -101,7 +106,8 @@ def _score(path: Path, dataset: Dataset, options: EvaluateOptions) -> Scored:
         blind = score_file(options.blind, dataset.examples, options.reading)
         _check_blind(options.blind, blind, path, scored)
         control = compare_blind(scored.tables, blind.tables, blind.results, bootstrap)
-        results = results.model_copy(update={"blind": control})
+        said = _warn_of_gaps(blind)
+        results = results.model_copy(update={"blind": control, "warnings": [*results.warnings, *said]})
     if options.trained_on is not None:
         leak, said = _find_leak(dataset, options)
         results = results.model_copy(update={"leak": leak, "warnings": [*results.warnings, *said]})
@@ -118,6 +124,14 @@ def _check_blind(path: Path, blind: Scored, seeing_path: Path, seeing: Scored) -
         raise UsageError(
             f"{seeing_path}: was itself made with --blind", hint=f"Give it as --blind {seeing_path}."
         )
+
+
+def _warn_of_gaps(blind: Scored) -> list[str]:
+    """Say that a control without answers makes the gain look larger than it is."""
+    counts = blind.results.counts
+    lost = sum(counts[name] for name in ("missing", "error", "abstained", "invalid"))
+    records = f"{lost} of {counts['records']} records have no legal answer in the blind control"
+    return [f"{records}, so the gain is too high"] if lost else []
 
 
 def _find_leak(dataset: Dataset, options: EvaluateOptions) -> tuple[LeakFound, list[str]]:
@@ -140,24 +154,3 @@ def _find_leak(dataset: Dataset, options: EvaluateOptions) -> tuple[LeakFound, l
         leak_rate=leak.leak_rate, shared_ids=len(leak.shared_ids), shared_images=len(leak.shared_images)
     )
     return found, said
-
-
-def _write_reports(
-    options: EvaluateOptions, scored: Scored, dataset: Dataset, title: str, reporter: Reporter
-) -> None:
-    from hkdcli.atomic import write_atomic
-    from hkdcli.reporting.cases import build_cases
-    from hkdcli.reporting.markdown import render_markdown
-    from hkdcli.reporting.page import render_page
-    from hkdcli.reporting.thumbnails import build_thumbnails
-
-    document = scored.results.to_json()
-    for path in options.reports:
-        if path.suffix.lower() == ".md":
-            text = render_markdown(document, title=title)
-        else:
-            gallery = build_cases(scored.tables, options.gallery)
-            thumbnails = build_thumbnails(gallery.cases, lambda each: dataset.images.load(each.image).image)
-            text = render_page(document, gallery, title=title, thumbnails=thumbnails)
-        write_atomic(path, text.encode())
-        reporter.note(f"report: {path}")

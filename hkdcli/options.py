@@ -290,6 +290,12 @@ def check_reports(paths: Sequence[Path]) -> Sequence[Path]:
     return paths
 
 
+def check_leak_options(trained_on: str | None, *, fail_on_leak: bool) -> None:
+    """Refuse `--fail-on-leak` where nothing is looked for; raises UsageError."""
+    if fail_on_leak and trained_on is None:
+        raise UsageError("--fail-on-leak goes with --trained-on", hint="Name the records of training.")
+
+
 def choose_sources(sources: Sequence[str], *, out: Path | None, check: Path | None) -> tuple[Path, str, Path]:
     """Say what `hkd submit` reads and writes.
 

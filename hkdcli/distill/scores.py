@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hkdcli.atomic import write_json
+from hkdcli.atomic import write_atomic, write_json
 from hkdcli.data.datasets import Dataset
 from hkdcli.distill.levels import Stage, TrainedLevel, load_level
-from hkdcli.evaluation.metrics import Bootstrap, Results, evaluate_predictions, read_predictions
+from hkdcli.evaluation.join import Table
+from hkdcli.evaluation.metrics import (
+    Bootstrap,
+    Results,
+    join_predictions,
+    read_predictions,
+    score_tables,
+)
 from hkdcli.inference.asking import Judge
 from hkdcli.inference.predict import predict
 from hkdcli.inference.scoring import Scorer
+from hkdcli.reporting.report import render_report
 
 if TYPE_CHECKING:
     from hkdcli.recipe import RunRecipe
@@ -61,6 +70,18 @@ def _score_level(stage: Stage[RunRecipe], level: TrainedLevel, data: Dataset) ->
         batch_size=level.batch_size,
         reporter=stage.reporter,
     )
-    results = evaluate_predictions(read_predictions(path), data.examples, Bootstrap())
+    rows = read_predictions(path)
+    tables = join_predictions(rows, data.examples)
+    results = score_tables(tables, rows, data.examples, Bootstrap())
     write_json(folder / "results.json", results.to_json())
+    _write_reports(folder, results, tables, level.name, data)
     return results
+
+
+def _write_reports(
+    folder: Path, results: Results, tables: Mapping[str, Table], name: str, data: Dataset
+) -> None:
+    """The same page and Markdown that `hkd evaluate --report` writes."""
+    for file in ("report.html", "report.md"):
+        text = render_report(folder / file, results, tables, data, title=f"{name} on {data.name}")
+        write_atomic(folder / file, text.encode())

@@ -30,6 +30,7 @@ def build_warnings(
     return (
         *_warn_counts(counts),
         *_warn_partial(counts),
+        *_warn_blind(tables),
         *_warn_one_class(tables),
         *_warn_undefined(tasks),
     )
@@ -79,6 +80,12 @@ def _warn_partial(counts: Mapping[str, int]) -> list[str]:
         for name, text in said.items()
         if 0 < counts[name] < rows
     ]
+
+
+def _warn_blind(tables: Mapping[str, Table]) -> list[str]:
+    """Flag scores of a control: nothing was seen."""
+    blind = sum(row is not None and bool(row.blind) for table in tables.values() for row in table.rows)
+    return [f"{blind} answers were given without images (hkd infer --blind)"] if blind else []
 
 
 def _warn_one_class(tables: Mapping[str, Table]) -> list[str]:
