@@ -1,12 +1,12 @@
-"""Seconds and memory of scoring 100,000 records, with and without intervals, on one core.
+"""CPU seconds and memory of scoring 100,000 records, with and without intervals, on one core.
 
     python benchmarks/evaluate.py --json benchmarks/evaluate.json
 
 The records have 4 choices each, half of them of either task, two records to an image, tags for slices and for
-phenomena, and predictions with whole posteriors, as `hkd infer` writes them. Timed in one process of one
-thread, each the least of `--rounds`:
+phenomena, and predictions with whole posteriors, as `hkd infer` writes them. CPU seconds of one
+process of one thread, each the least of `--rounds`:
 
-    read       both files, as `hkd evaluate` reads them: JSON checked strictly, 13 and 77 MB
+    read       both files, as `hkd evaluate` reads them: JSON, checked strictly
     score      all scores, slices, calibration and the risk-coverage curve, without intervals
     intervals  10,000 resamples of all images besides, for each score of all records, each task and slice
     sklearn    precision_recall_fscore_support on the arrays of decisions: micro scores, those of the classes
@@ -177,7 +177,7 @@ def draw_naively(tables: Mapping[str, Table], resamples: int) -> np.ndarray:
 def render_table(report: Mapping[str, Any]) -> str:
     """The figures as Markdown."""
     seconds, peak = report["seconds"], report["peak_mb"]
-    lines = ["| what | seconds | peak of the process, MB |", "|---|---|---|"]
+    lines = ["| what | CPU seconds | peak of the process, MB |", "|---|---|---|"]
     lines += [f"| {name} | {value:.2f} | {peak.get(name, '-')} |" for name, value in seconds.items()]
     lines += [
         "",
@@ -196,9 +196,9 @@ def _read(data: Path, predictions: Path) -> tuple[tuple[Example, ...], tuple[Pre
 
 
 def _time(work: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
+    start = time.process_time()
     value = work()
-    return time.perf_counter() - start, value
+    return time.process_time() - start, value
 
 
 def _read_peak() -> float:

@@ -68,6 +68,7 @@ class Case:
         choices: in the record's order.
         fault: why its prediction is scored as the empty set, as in `Table.faults`; "" where it is not.
         said: the choice ids that its row names, sorted; None where there are none to read.
+        text: the answer in the model's own words, where it came as text.
         confidence: of the answer; None where the row has none.
         posterior: the most probable first; empty where the row has none.
         slices: what its `meta` says of the whole record, by key.
@@ -78,6 +79,7 @@ class Case:
     choices: tuple[CaseChoice, ...]
     fault: str
     said: tuple[str, ...] | None
+    text: str | None
     confidence: float | None
     posterior: tuple[CaseAnswer, ...]
     slices: Mapping[str, str]
@@ -100,9 +102,10 @@ class Case:
 
     @property
     def texts(self) -> tuple[tuple[str, str], ...]:
-        """(name, text) of each text that the record has."""
+        """(name, text) of each text that the record has, and of the answer where it came as text."""
         named = ((name, getattr(self.example, attribute)) for name, attribute in _TEXTS)
-        return tuple((name, text) for name, text in named if text)
+        own = [] if self.text is None else [("answer", self.text)]
+        return tuple((name, text) for name, text in (*named, *own) if text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,7 @@ def _build_case(table: Table, index: int) -> Case:
         choices=choices,
         fault=fault,
         said=tuple(sorted(row.choices)) if row is not None and row.choices is not None else None,
+        text=None if row is None else row.text,
         confidence=certainty.confidence,
         posterior=_build_posterior(example, certainty),
         slices={str(key): value for key, value in _read_meta(example).items() if isinstance(value, str)},

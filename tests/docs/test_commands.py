@@ -48,11 +48,25 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(SHIPPED / "small", folder / "runs" / place)  # calibration is written into some
     shutil.copy(next((folder / "images").iterdir()), folder / "cat.png")
     write_scenes(folder / "scenes", load_scenes("test", size=4))
+    write_scenes(folder / "train", load_scenes("train", size=RECORDS))
+    shutil.copytree(folder / "train" / "images", folder / "images", dirs_exist_ok=True)
+    shutil.move(folder / "train" / "records.json", folder / "train.json")
+    write_predictions(folder, records)
     facts = [{"image_id": record["image_id"], "objects": ["circle"]} for record in records]
     (folder / "facts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in facts))
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "augment.md").read_text(), re.DOTALL)
     (folder / "posterize.py").write_text(block)
     return folder
+
+
+def write_predictions(folder: Path, records: Sequence[Any]) -> None:
+    """Files of predictions under the names that pages use; ids are the same in files and scenes."""
+    rows = [{"id": record["id"], "prediction": ["A"]} for record in records]
+    for name, more in (("predictions", {}), ("a", {}), ("b", {}), ("blind", {"blind": True})):
+        lines = [json.dumps({**row, **more}) + "\n" for row in rows]
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+    cells = [f"{row['id']},The answer is A." for row in rows]
+    (folder / "answers.csv").write_text("\n".join(["question_id,response", *cells]))
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=str)
@@ -189,18 +203,35 @@ def check_export(words: Sequence[str], folder: Path) -> None:
 
 
 def check_evaluate(words: Sequence[str], folder: Path) -> None:
-    """Predictions are made up where the command looks for them; ids are the same in files and scenes."""
+    """Predictions that are not here are made up; what is written goes elsewhere."""
     options = parse(words)
-    records = json.loads(Path("records.json").read_text())
-    rows = [{"id": record["id"], "prediction": ["A"], "status": "ok"} for record in records]
-    predictions = folder / "p.jsonl"
-    predictions.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    if is_at_hand(options["data"]):
-        wanted = str(options["predictions"])
-        words = [str(predictions) if word == wanted else word for word in words[1:]]
-        words = drop_options(words, "--out", with_value={"--out"})
-        assert main([*words, "--out", str(folder / "m.json")]) == 0
-        assert "micro_f1" in json.loads((folder / "m.json").read_text())["metrics"]
+    if not is_at_hand(options["data"]):
+        return
+    own = {"--out", "--report", "--per-record"}
+    kept = drop_options(words[1:], *own, with_value=own)
+    missing = str(options["predictions"])
+    kept = ["predictions.jsonl" if word == missing and not Path(word).exists() else word for word in kept]
+    reports = [folder / path.name for path in options["report"] or ()]
+    more = [word for path in reports for word in ("--report", str(path))]
+    if options["per_record"] is not None:
+        more += ["--per-record", str(folder / "records.csv")]
+    assert main([*kept, *more, "--out", str(folder / "r.json")]) == 0
+    assert "micro_f1" in json.loads((folder / "r.json").read_text())["metrics"]
+    assert all(path.exists() for path in reports)
+
+
+def check_compare(words: Sequence[str], folder: Path) -> None:
+    kept = drop_options(words[1:], "--out", with_value={"--out"})
+    assert main([*kept, "--out", str(folder / "c.json")]) == 0
+    assert json.loads((folder / "c.json").read_text())["scores"]["micro_f1"]["difference"] == 0
+
+
+def check_submit(words: Sequence[str], folder: Path) -> None:
+    """A file that is to be checked is written first."""
+    options, out = parse(words), str(folder / "results.zip")
+    assert main(["submit", "predictions.jsonl", options["sources"][-1], "--out", out]) == 0
+    if options["check"] is not None:
+        assert main(["submit", "--check", out, *options["sources"]]) == 0
 
 
 def check_scenes(words: Sequence[str], folder: Path) -> None:
@@ -236,10 +267,12 @@ CHECKS: dict[str, Check] = {
     "distill-online": check_distill,
     "distill-refine": check_distill,
     "infer": check_infer,
+    "compare": check_compare,
     "evaluate": check_evaluate,
     "export": check_export,
     "merge-shards": check_merge,
     "schema": check_plain,
+    "submit": check_submit,
 }
 
 

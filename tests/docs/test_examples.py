@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -50,6 +51,21 @@ def test_the_python_of_the_page_on_inference_runs(
     exec(compile(block, "docs/infer.md", "exec"), {})
     assert (tmp_path / "why.png").exists()
     assert "image.missing" in capsys.readouterr().out
+
+
+def test_the_python_of_the_page_on_evaluation_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hkdcli.scenes.source import load_scenes, write_scenes
+
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "evaluate.md").read_text(), re.DOTALL)
+    data = load_scenes("test", size=4)
+    write_scenes(tmp_path, data)
+    rows = [json.dumps({"id": each.id, "prediction": ["A"]}) + "\n" for each in data.examples]
+    (tmp_path / "predictions.jsonl").write_text("".join(rows))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "docs/evaluate.md", "exec"), {})
+    assert re.fullmatch(r"0\.\d+ (None|\{'low': .*\})\n", capsys.readouterr().out)
 
 
 def test_the_page_on_inference_names_every_key_of_a_row() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from report_records import build_tables, claim_record, phrase_record, predict
 
@@ -128,3 +130,9 @@ def test_a_key_that_names_records_is_no_facet():
     records = [phrase_record(f"r{i}", "B", meta={"serial": str(i), "half": str(i % 2)}) for i in range(60)]
     cases = build_cases({"hallucination": build_table(records, {})}, 60).cases
     assert [facet.name for facet in build_facets(cases)] == ["meta.half"]
+
+
+def test_an_answer_that_came_as_text_is_shown_as_it_was_given():
+    row = replace(predict("x", None), text="I would say B, or C.", unread="unparsed")
+    case = build_case(phrase_record("x", "B"), row)
+    assert case.texts[-1] == ("answer", "I would say B, or C.") and case.fault == "invalid.unparsed"
