@@ -37,7 +37,9 @@ import numpy as np
 from distill_step import describe_machine
 from sklearn.metrics import precision_recall_fscore_support
 
+from hkdcli.data.datasets import hash_record
 from hkdcli.data.records import Example
+from hkdcli.data.rows import parse_row
 from hkdcli.evaluation.join import Table
 from hkdcli.evaluation.metrics import Bootstrap, join_predictions, score_tables
 from hkdcli.evaluation.predictions import Prediction, read_predictions
@@ -62,6 +64,7 @@ def write_files(folder: Path, records: int, seed: int = 0) -> tuple[Path, Path]:
         gold = rng.choice(answers)
         rows.append(_draw_record(rng, index, gold, is_caption))
         said.append(_draw_row(rng, rows[-1], gold, answers))
+        said[-1]["record_hash"] = hash_record(_parse(rows[-1]))
     data, predictions = folder / "records.json", folder / "predictions.jsonl"
     data.write_text(json.dumps(rows))
     predictions.write_text("".join(json.dumps(row) + "\n" for row in said))
@@ -69,6 +72,13 @@ def write_files(folder: Path, records: int, seed: int = 0) -> tuple[Path, Path]:
 
 
 LABELS_BY_LETTER = ("A", "B", "C", "D")
+
+
+def _parse(record: Mapping[str, Any]) -> Example:
+    example = parse_row(record, "")
+    if not isinstance(example, Example):
+        raise TypeError(str(example))
+    return example
 
 
 def _draw_record(rng: random.Random, index: int, gold: str, is_caption: bool) -> dict[str, Any]:

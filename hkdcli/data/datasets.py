@@ -197,6 +197,11 @@ def hash_examples(examples: Iterable[Example]) -> str:
     return digest.hexdigest()
 
 
+def hash_record(example: Example | None) -> str | None:
+    """Sha256, shortened, of all that a record asks, its gold answer left out; null where it is not read."""
+    return None if example is None else hash_examples([replace(example, answer=None, extra={})])[:16]
+
+
 def hash_facts(dataset: Dataset) -> str:
     """Hash what is known of the images of a dataset beyond its records: sha256 hex."""
     digest = hashlib.sha256()

@@ -6,10 +6,11 @@ here with numpy and compared with scikit-learn in the tests, so that the two che
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 from hkdcli import __version__
+from hkdcli.data.datasets import hash_record
 from hkdcli.data.records import Example
 from hkdcli.errors import DataError
 from hkdcli.evaluation.baseline import find_best_constant
@@ -148,7 +149,20 @@ def _count_left_out(
         "predictions": len(predictions),
         "extra": sum(prediction.id not in known for prediction in predictions),
         "unlabelled": sum(example.answer is None for example in examples),
+        "changed": sum(_is_changed(example, row) for example, row in _pair_rows(tables)),
     }
+
+
+def _pair_rows(tables: Mapping[str, Table]) -> Iterator[tuple[Example, Prediction]]:
+    for table in tables.values():
+        for example, row in zip(table.records, table.rows, strict=True):
+            if row is not None:
+                yield example, row
+
+
+def _is_changed(example: Example, row: Prediction) -> bool:
+    """Whether a row answers what its record does not ask any more."""
+    return row.record_hash is not None and row.record_hash != hash_record(example)
 
 
 def _describe(bootstrap: Bootstrap | None, tally: Tally) -> BootstrapUsed | None:

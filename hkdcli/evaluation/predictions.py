@@ -27,6 +27,7 @@ class Prediction:
         certainty: how sure it is of the answer that it gives or abstains from.
         text: the prediction where it is a text and no list of ids; `choices` is None until it is read.
         unread: why a text gives no choices, as `Reading.how` has it; "" where it does, or was not read.
+        record_hash: of what the record asked, as `hash_record` has it; None where the row does not say.
         blind: whether the row says that no image was shown; None where it says nothing.
     """
 
@@ -38,6 +39,7 @@ class Prediction:
     certainty: Certainty = Certainty()
     text: str | None = None
     unread: str = ""
+    record_hash: str | None = None
     blind: bool | None = None
 
 
@@ -131,6 +133,7 @@ def _build_prediction(identity: str, value: dict[str, Any], path: str) -> Predic
         abstained=status == "abstain",
         certainty=parse_certainty(value),
         text=text,
+        record_hash=asked if isinstance(asked := value.get("record_hash"), str) else None,
         blind=blind if isinstance(blind := value.get("blind"), bool) else None,
     )
 

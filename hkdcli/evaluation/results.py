@@ -182,6 +182,8 @@ GENERAL: Mapping[str, str] = {
     "refusal or conflict (a text without one clear answer), empty, unknown_choice, contradiction ('No "
     "hallucination' with others), several (more than one label)",
     "extra": "prediction rows that belong to no scored record; left out",
+    "changed": "prediction rows whose record_hash says that the record asked something else; they are scored "
+    "all the same",
     "unlabelled": "records without a gold answer; left out",
 }
 

@@ -63,6 +63,8 @@ def _warn_counts(counts: Mapping[str, int]) -> list[str]:
     ]
     if counts["extra"]:
         warnings.append(f"{counts['extra']} predictions belong to no scored record and are left out")
+    if counts["changed"]:
+        warnings.append(f"{counts['changed']} predictions are of records that ask something else by now")
     if counts["unlabelled"]:
         warnings.append(f"{counts['unlabelled']} records have no gold answer and are left out")
     return warnings

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hkdcli.atomic import disk_errors
-from hkdcli.data.datasets import Dataset
+from hkdcli.data.datasets import Dataset, hash_record
 from hkdcli.errors import BadRow, DataError, UsageError
-from hkdcli.inference.rows import Row, RunHashes, hash_record
+from hkdcli.inference.rows import Row, RunHashes
 
 OUT_OF_MEMORY = "machine.memory"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from hkdcli.data.datasets import hash_examples
+from hkdcli.data.datasets import hash_record
 from hkdcli.data.examples import Example
 from hkdcli.data.prompts import Presentation
 from hkdcli.errors import BadRow
@@ -31,11 +31,6 @@ class RunHashes:
     def find_run(self, task: str | None) -> str:
         """The hash that a row of this task carries."""
         return self.runs.get(task or "", self.runs.get("", ""))
-
-
-def hash_record(example: Example | None) -> str | None:
-    """Sha256, shortened, of all that a record asks, its gold answer left out; null where it is not read."""
-    return None if example is None else hash_examples([replace(example, answer=None, extra={})])[:16]
 
 
 def render_prediction(

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
+from hkdcli.data.datasets import hash_record
 from hkdcli.errors import DataError
 from hkdcli.evaluation.metrics import DEFINITIONS, evaluate_predictions
 
@@ -259,3 +261,13 @@ def test_no_constant_answer_beats_the_constant_baseline(case, policy):
         predictions.append(predict(example.id, said))
     for task in evaluate_predictions(predictions, examples).tasks.values():
         assert task.metrics["micro_f1"] <= task.metrics["constant_micro_f1"]
+
+
+def test_predictions_of_a_record_that_asks_something_else_by_now_are_told_of():
+    record = phrase_record("1", "B")
+    told = replace(predict("1", "B"), record_hash=hash_record(record))
+    assert evaluate_predictions([told], [record]).counts["changed"] == 0
+    assert evaluate_predictions([told], [replace(record, answer=frozenset("C"))]).counts["changed"] == 0
+    results = evaluate_predictions([told], [replace(record, caption="Another.")])
+    assert results.counts["changed"] == 1 and results.metrics["micro_f1"] == 1.0
+    assert any("1 predictions are of records that ask something else" in each for each in results.warnings)
