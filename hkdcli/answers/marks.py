@@ -33,7 +33,7 @@ class _Mention:
 
 
 def read_marked(vocabulary: Vocabulary, text: str) -> Reading | None:
-    """Read ids by their marks: see `answer_text.parse_text`.
+    """Read ids by their marks: see `text.parse_text`.
 
     Args:
         vocabulary: Of the record.

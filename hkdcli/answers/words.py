@@ -60,7 +60,7 @@ class _Clause:
 
 
 def read_words(vocabulary: Vocabulary, text: str) -> Reading | None:
-    """Read the choices' own words: see `answer_text.parse_text`.
+    """Read the choices' own words: see `text.parse_text`.
 
     Args:
         vocabulary: Of the record.

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from gold_records import LETTERS, claim_record, phrase_record, predict
+from gold_records import LABELS, LETTERS, claim_record, phrase_record, predict
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_score, recall_score
 
 from hkdcli.data.datasets import hash_record
 from hkdcli.errors import DataError
@@ -30,6 +30,11 @@ def test_hallucination_by_hand():
     assert result.metrics["micro_recall"] == 3 / 5
     assert result.metrics["micro_f1"] == 6 / 9
     assert result.metrics["exact_match"] == 1 / 4
+    # 3 legal answers, 1 of them the gold set, 4 records
+    assert result.metrics["set_precision"] == 1 / 3 and result.metrics["set_recall"] == 1 / 4
+    assert result.metrics["set_f1"] == 2 / 7
+    # 12 choices but A: 1B 1C 3B predicted, 1B 3B 3C 4D gold
+    assert result.metrics["yes_rate"] == 3 / 12 and result.metrics["gold_yes_rate"] == 4 / 12
     # without A: TP 2, FP 1, FN 2
     assert result.metrics["hallucinated_f1"] == 4 / 7
     task = result.tasks["hallucination"]
@@ -56,6 +61,20 @@ def test_factuality_by_hand():
     assert result.metrics["constant_micro_f1"] == 0.5 and task.constant_answer == "always 'True'"
     assert any("factuality.per_class.Not Verifiable.f1" in warning for warning in result.warnings)
     assert result.metrics["hallucinated_f1"] is None
+
+
+def test_a_confusion_matrix_by_hand():
+    examples = [claim_record(str(i), gold) for i, gold in enumerate("AABCD")]
+    said = [*zip("0123", "ABBA", strict=True)]  # record 4 is missing
+    found = evaluate_predictions([predict(*each) for each in said], examples).tasks["factuality"].confusion
+    none = dict.fromkeys([*LABELS, "no answer"], 0)
+    assert found == {
+        "True": {**none, "True": 1, "False": 1},
+        "False": {**none, "False": 1},
+        "Partially True": {**none, "True": 1},
+        "Not Verifiable": {**none, "no answer": 1},
+    }
+    assert evaluate_predictions([], [phrase_record("1", "B")]).tasks["hallucination"].confusion == {}
 
 
 def test_both_tasks_in_one_file():
@@ -210,9 +229,7 @@ def flatten(examples, predictions, task=None, drop_none=False):
     return np.array(gold), np.array(said)
 
 
-@settings(max_examples=150, deadline=None)
-@given(prediction_sets())
-def test_equal_to_scikit_learn(case):
+def check_against_scikit_learn(case):
     examples, predictions = case
     metrics = evaluate_predictions(predictions, examples).metrics
     gold, said = flatten(examples, predictions)
@@ -227,6 +244,19 @@ def test_equal_to_scikit_learn(case):
 
 
 @settings(max_examples=100, deadline=None)
+@given(prediction_sets())
+def test_equal_to_scikit_learn(case):
+    check_against_scikit_learn(case)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, deadline=None)
+@given(prediction_sets())
+def test_equal_to_scikit_learn_on_a_thousand_prediction_sets(case):
+    check_against_scikit_learn(case)
+
+
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("ABCD"), st.sampled_from("ABCD")), min_size=1, max_size=20))
 def test_factuality_equals_scikit_learn_as_multiclass(pairs):
     examples = [claim_record(str(i), gold) for i, (gold, _) in enumerate(pairs)]
@@ -235,6 +265,9 @@ def test_factuality_equals_scikit_learn_as_multiclass(pairs):
     assert result.metrics["micro_f1"] == pytest.approx(accuracy_score(gold, said))
     assert result.metrics["exact_match"] == pytest.approx(accuracy_score(gold, said))
     assert result.metrics["macro_f1"] == pytest.approx(f1_score(gold, said, average="macro", zero_division=0))
+    confusion = result.tasks["factuality"].confusion
+    found = [[confusion[row][column] for column in LABELS] for row in LABELS]
+    assert found == confusion_matrix(gold, said, labels=list("ABCD")).tolist()
 
 
 @settings(max_examples=50, deadline=None)
