@@ -176,3 +176,9 @@ def test_another_encoding_is_told_without_an_option_that_is_about_the_records(tm
     path.write_bytes(json.dumps([]).encode("utf-16"))
     with pytest.raises(DataError, match=r"data\.encoding.*save results\.json as UTF-8"):
         check_submission(path, EXAMPLES)
+
+
+def test_a_record_without_prediction_is_named_where_no_line_can_be():
+    with pytest.raises(DataError) as caught:
+        build_submission(EXAMPLES, PREDICTIONS[1:])
+    assert str(caught.value.rows[0]).startswith("[3]: submission.missing: ")
