@@ -22,6 +22,7 @@ _STATEMENT = re.compile(
 )
 _CLAUSE = re.compile(r"[.,;:!?\n]|\b(?:so|therefore|thus|hence)\b")
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
+_CORRECT = re.compile(r"\b(?:correct|right|true) (?:options?|choices?)\b")
 _NOT_OF = re.compile(r"\b(?:free|number|count) of $")
 _ARTICLE = re.compile(r"[ (\[\"']{0,4}(?:(?:the|an?|that|it is|it's) )?[\"'(\[]{0,2}")
 _BETWEEN_WORDS = re.compile(r"[\"')\]]{0,3}(?:[ ,;&\n]{1,4}(?:and )?(?:the |an? )?)?[\"'(\[]{0,3}")
@@ -41,6 +42,7 @@ def find_statements(vocabulary: Vocabulary, line: Line) -> Iterator[tuple[bool, 
         tuple[bool, Reading]: Whether it calls itself final, and what it says; unparsed where it denies,
             doubts, asks or leaves open what it names.
     """
+    accused = False
     for match in _STATEMENT.finditer(line.folded):
         start = match.end()
         while line.text[start : start + 1] in (" ", "\n", "-"):
@@ -52,8 +54,11 @@ def find_statements(vocabulary: Vocabulary, line: Line) -> Iterator[tuple[bool, 
         between = line.text[slice(*match.span("between"))] if match["between"] else ""
         about_one = any(vocabulary.find_id(word) for word in between.split() if not word.islower())
         doubted = denied or about_one or bool(SUPPORT & set(between.lower().split()))
-        doubted = doubted or is_doubted(_find_clause(line.folded, match.start()) + match[0])
-        doubted = doubted or _is_set_aside(line.folded, match.start())
+        clause = _find_clause(line.folded, match.start())
+        doubted = doubted or is_doubted(clause + match[0]) or _is_set_aside(line.folded, match.start())
+        # "Hallucinated options: C. Correct options: B, D" calls correct what is no hallucination.
+        doubted = doubted or (accused and _CORRECT.search(clause + match[0]) is not None)
+        accused = accused or "hallucinat" in clause + match[0]
         yield "final " in (match["final"], match["heading"]), UNPARSED if doubted else reading
 
 
