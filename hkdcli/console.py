@@ -194,11 +194,16 @@ def _print_json(document: Any) -> None:
     sys.stdout.write(mask_secrets(json.dumps(document, indent=2, allow_nan=False)) + "\n")
 
 
+def _clean_cell(text: str) -> str:
+    """A cell on one line: a line break of the data would look like a row of the table."""
+    return clean_text(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def _show_table(table: Table) -> None:
     if is_terminal(sys.stdout):
         _print_rich_table(table)
         return
-    rows = [[clean_text(cell) for cell in row] for row in (table.header, *table.rows)]
+    rows = [[_clean_cell(cell) for cell in row] for row in (table.header, *table.rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     _print(sys.stdout, "\n".join([table.title, *(line.rstrip() for line in lines)]))
@@ -210,9 +215,9 @@ def _print_rich_table(table: Table) -> None:
 
     drawn = RichTable(title=Text(clean_text(table.title)), title_justify="left", box=box.SIMPLE_HEAD)
     for place, name in enumerate(table.header):
-        drawn.add_column(Text(clean_text(name)), justify="left" if place == 0 else "right")
+        drawn.add_column(Text(_clean_cell(name)), justify="left" if place == 0 else "right")
     for row in table.rows:
-        drawn.add_row(*(Text(clean_text(cell)) for cell in row))
+        drawn.add_row(*(Text(_clean_cell(cell)) for cell in row))
     _rich(sys.stdout).print(drawn)
 
 

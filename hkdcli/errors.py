@@ -83,7 +83,7 @@ class BadRow:
     hint: str = ""
 
     def __str__(self) -> str:
-        where = f"{self.path} [{self.id}]" if self.id else self.path
+        where = f"{self.path} [{self.id}]".lstrip() if self.id else self.path
         return f"{where}: {self.code}: {self.detail}" + (f" ({self.hint})" if self.hint else "")
 
 

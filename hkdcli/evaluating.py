@@ -70,9 +70,9 @@ def evaluate(
     from hkdcli.evaluation.record_table import write_record_table
 
     options = options or EvaluateOptions()
-    blind = [options.blind] if options.blind else []
+    controls = [Path(path) for path in (options.blind, options.trained_on) if path is not None]
     written = [path for path in (out, options.per_record, *options.reports) if path is not None]
-    check_outputs(written, [predictions, *blind, Path(data.source)])
+    check_outputs(written, [predictions, *controls, Path(data.source)])
     with pause_collection():
         dataset = open_data(data, reporter)
         scored = _score(predictions, dataset, options)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+_WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
+
 
 def _read(words: str) -> frozenset[str]:
     return frozenset(words.split())
@@ -38,3 +42,33 @@ SUPPORT = _read(
     appears match matches consistent"""
 )
 """Words by which a choice is called true to the picture, or may be."""
+
+JUDGING = _read(
+    """seems seem looks look do don't doesn't have match appear fine ok okay real absent missing shown seen
+    non grounded accurately correctly"""
+)
+"""With these or VERDICTS begins what is said about a phrase behind a stated answer."""
+
+DOUBTING = _read("yes no wrong incorrect is are isn't aren't was seems looks")
+"""The same behind a stated verdict: "D: cannot be verified" explains it."""
+
+LACKING = _read(
+    """insufficient lack lacks lacking little few fail fails opposite reverse contrary converse said assumed
+    supposed purports"""
+)
+"""With one of these a sentence does not call true or false what it seems to."""
+
+CONDITIONS = _read("if unless assuming supposing")
+"""Words that begin a sentence whose answer holds for some other picture."""
+
+SET_ASIDE = _read(
+    """visible present accurate supported grounded truthful factual eliminated excluded rejected remaining
+    possible plausible candidate"""
+)
+"""Before "options" or "answers": those that are meant are not the answer, or not only they."""
+
+
+def is_doubted(clause: str) -> bool:
+    """Whether a folded clause denies, doubts or leaves open what it says."""
+    words = set(_WORD.findall(clause))
+    return bool(words & (NEGATIONS | HEDGES)) or any(word.endswith("n't") for word in words)

@@ -7,17 +7,12 @@ from dataclasses import dataclass
 
 from hkdcli.answers.chain import Chain, Line, read_chain
 from hkdcli.answers.choices import Reading, Vocabulary
-from hkdcli.answers.english import FOLLOWING, LEAD, SUPPORT, VERDICTS
-from hkdcli.answers.statements import CONFLICT, UNPARSED, find_statements, is_doubted, is_settled
+from hkdcli.answers.english import LEAD
+from hkdcli.answers.judgements import find_predicate, judges
+from hkdcli.answers.statements import CONFLICT, UNPARSED, find_statements, is_settled
 
 _MENTION = re.compile(r"^(?=[(\[\"']{0,3}\w)|\b(?=(?:options?|choices?) )", re.MULTILINE)
 _OPTION = re.compile(r"(?:the )?(?:(?:correct|right|best|hallucinated) )?(?:options?|choices?|letters?)\b")
-_PREDICATE = re.compile(
-    r" (?:is|are) (?:(?:a|an|the|my|all|both|therefore|thus|correct|right|best|final) )*+"
-    r"(?P<what>hallucinat[a-z]*|answers?|choices?|options?)(?=$|[.,;:!)\n]| (?P<next>[a-z]+))"
-    r"| (?:is|are) (?:therefore |thus )?(?:correct|right|best)(?=$|[.,;:!)\n]| (?P<then>[a-z]+))"
-)
-_FIRST = re.compile(r"[ \-:.\u2013\u2014(\"']{0,6}([a-z]+(?:'[a-z]+)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,25 +83,12 @@ def _judge(vocabulary: Vocabulary, line: Line, start: int, chain: Chain) -> _Men
     stop = line.text.find("\n", chain.end)
     if not line.text[chain.end : stop if stop >= 0 else None].strip(" .,;!)"):
         return _Mention(reading, gives=True)
-    predicate = _PREDICATE.match(line.folded, chain.end)
-    if predicate and (predicate["next"] or predicate["then"]) in (None, "in", *FOLLOWING):
-        accuses = vocabulary.task == "hallucination" and (predicate["what"] or "").startswith("hallucinat")
+    predicate = find_predicate(line, chain.end)
+    if predicate is not None:
+        accuses = vocabulary.task == "hallucination" and predicate.startswith("hallucinat")
         return _Mention(reading, gives=not accuses, accuses=accuses)
-    explained = start == 0 and len(chain.items) == 1 and not _judges(vocabulary, line, chain.ids, chain.end)
+    explained = start == 0 and len(chain.items) == 1 and not judges(vocabulary, line, chain.ids, chain.end)
     return _Mention(reading if explained else UNPARSED)
-
-
-def _judges(vocabulary: Vocabulary, line: Line, ids: frozenset[str], end: int) -> bool:
-    """Whether the prose behind an item is a judgement about it, or says that nothing is wrong with it."""
-    first = _FIRST.match(line.folded, end)
-    if first is None or first[1] in VERDICTS:
-        return True
-    if vocabulary.task == "factuality" or vocabulary.none_id in ids:
-        return False
-    sentence = re.split(r"[.!?\n]", line.folded[first.start(1) : first.start(1) + 500], maxsplit=1)[0]
-    accused = "hallucinat" in sentence
-    judged = accused or bool(SUPPORT & set(re.findall(r"[a-z]+", sentence)))
-    return judged and accused == is_doubted(sentence)
 
 
 def _is_led(line: Line, start: int) -> bool:

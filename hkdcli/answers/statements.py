@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from hkdcli.answers.chain import Chain, Line, find_words, read_chain
 from hkdcli.answers.choices import Reading, Vocabulary
-from hkdcli.answers.english import FOLLOWING, HEDGES, NEGATIONS, OPEN, SUPPORT
+from hkdcli.answers.english import CONDITIONS, FOLLOWING, OPEN, SET_ASIDE, SUPPORT, is_doubted
+from hkdcli.answers.judgements import is_judged
 
 UNPARSED, CONFLICT = Reading(None, "unparsed"), Reading(None, "conflict")
 
@@ -21,6 +22,8 @@ _STATEMENT = re.compile(
 )
 _CLAUSE = re.compile(r"[.,;:!?\n]|\b(?:so|therefore|thus|hence)\b")
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
+_CORRECT = re.compile(r"\b(?:correct|right|true) (?:options?|choices?)\b")
+_NOT_OF = re.compile(r"\b(?:free|number|count) of $")
 _ARTICLE = re.compile(r"[ (\[\"']{0,4}(?:(?:the|an?|that|it is|it's) )?[\"'(\[]{0,2}")
 _BETWEEN_WORDS = re.compile(r"[\"')\]]{0,3}(?:[ ,;&\n]{1,4}(?:and )?(?:the |an? )?)?[\"'(\[]{0,3}")
 _NEXT = re.compile(r"[ ,;\-\u2013\u2014]{0,4}([a-z]+)(?: (not)\b)?")
@@ -39,6 +42,7 @@ def find_statements(vocabulary: Vocabulary, line: Line) -> Iterator[tuple[bool, 
         tuple[bool, Reading]: Whether it calls itself final, and what it says; unparsed where it denies,
             doubts, asks or leaves open what it names.
     """
+    accused = False
     for match in _STATEMENT.finditer(line.folded):
         start = match.end()
         while line.text[start : start + 1] in (" ", "\n", "-"):
@@ -50,14 +54,21 @@ def find_statements(vocabulary: Vocabulary, line: Line) -> Iterator[tuple[bool, 
         between = line.text[slice(*match.span("between"))] if match["between"] else ""
         about_one = any(vocabulary.find_id(word) for word in between.split() if not word.islower())
         doubted = denied or about_one or bool(SUPPORT & set(between.lower().split()))
-        doubted = doubted or is_doubted(_find_clause(line.folded, match.start()) + match[0])
+        clause = _find_clause(line.folded, match.start())
+        doubted = doubted or is_doubted(clause + match[0]) or _is_set_aside(line.folded, match.start())
+        # "Hallucinated options: C. Correct options: B, D" calls correct what is no hallucination.
+        doubted = doubted or (accused and _CORRECT.search(clause + match[0]) is not None)
+        accused = accused or "hallucinat" in clause + match[0]
         yield "final " in (match["final"], match["heading"]), UNPARSED if doubted else reading
 
 
-def is_doubted(clause: str) -> bool:
-    """Whether a folded clause denies, doubts or leaves open what it says."""
-    words = set(_WORD.findall(clause))
-    return bool(words & (NEGATIONS | HEDGES)) or any(word.endswith("n't") for word in words)
+def _is_set_aside(folded: str, start: int) -> bool:
+    """Whether what precedes a mark says that it is not about the answer: "visible options", "If ..., the"."""
+    sentence = _SENTENCE_END.split(folded[max(0, start - 200) : start])[-1]
+    words = _WORD.findall(sentence)
+    return bool(words) and (
+        words[0] in CONDITIONS or words[-1] in SET_ASIDE or _NOT_OF.search(sentence) is not None
+    )
 
 
 def _find_clause(folded: str, end: int) -> str:
@@ -76,7 +87,9 @@ def _read_content(vocabulary: Vocabulary, line: Line, start: int) -> Reading | N
         return CONFLICT
     if any(item.own for item in chain.items) and vocabulary.repeats_all(chain.ids):
         return None  # the question's own list
-    return Reading(chain.ids, "marked") if _is_settled(line, chain) else UNPARSED
+    if is_judged(vocabulary, line, chain.ids, chain.end) or not _is_settled(line, chain):
+        return UNPARSED
+    return Reading(chain.ids, "marked")
 
 
 def _begins_with_article(line: Line, start: int, chain: Chain) -> bool:
@@ -134,6 +147,7 @@ def _read_words(vocabulary: Vocabulary, line: Line, start: int) -> Reading | Non
     following = _find_next_word(line, end)
     settled = line.text[end : end + 1] != " " or following in FOLLOWING or following in ("is", "are")
     ids = frozenset(each for each in found if each is not None)
-    if len(ids) < len(found) or not settled or not is_settled(line, end) or vocabulary.repeats_all(ids):
+    settled = settled and is_settled(line, end) and not is_judged(vocabulary, line, ids, end)
+    if len(ids) < len(found) or not settled or vocabulary.repeats_all(ids):
         return UNPARSED
     return Reading(ids, "words")

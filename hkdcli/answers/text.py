@@ -30,7 +30,7 @@ def parse_text(text: str, example: Example, parser: Parser) -> Reading:
 
     1. Statements with a mark ("The answer is (B)", "Final answer: B, C", "I choose C"), also of a choice's
        words. A final answer goes before others, else the last one holds, even where it takes back, doubts or
-       leaves open what it names: then nothing is read.
+       leaves open what it names, or judges it ("Answer: B: visible"): then nothing is read.
     2. Lists and sentences about an option: "B. its words", "(B) ...", "Option B", one a line or in a row.
        Exactly another choice's words behind an id are a conflict. Several that do not belong to one list and
        disagree are not read, nor a list of all choices, nor an option that a sentence only speaks about.

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from hkdcli.answers.chain import is_boundary
 from hkdcli.answers.choices import NONE_PHRASES, Reading, Vocabulary, fold_text, fold_words
-from hkdcli.answers.english import LEAD, SUPPORT
-from hkdcli.answers.statements import UNPARSED, is_doubted
+from hkdcli.answers.english import LACKING, LEAD, SUPPORT, is_doubted
+from hkdcli.answers.judgements import is_partly
+from hkdcli.answers.statements import UNPARSED
 
 _CLAUSE_END = re.compile(r"[.!?;](?=\s|$)|\n|\b(?:because|since|while|whereas)\b")
 _ONLY_SEPARATORS = re.compile(r"(?:[\s,;.:&|+\"'()\[\]]|\band\b|\b\d{1,2}[.)])*+")
@@ -27,6 +28,8 @@ _LABEL_BEFORE = re.compile(
 _LABEL_AFTER = re.compile(
     r"[\"')]* ?(?:$|[,:(\u2013\u2014-]|(?:because|since|as|based|according|given|due)\b)"
 )
+_REQUIRED = re.compile(r"\bfor\b.* to be[ \"']*$")
+_CORRECTION = re.compile(r"[ \"']*(?:however|but|although|actually|wait|that said)\b")
 _REFUSAL = re.compile(
     r"\bi(?:'m| am) sorry\b|\bsorry, (?:but )?i\b|\bi apologi[sz]e\b|\bas an ai\b|\bunable to\b"
     r"|\bnot able to\b"
@@ -80,8 +83,11 @@ def read_words(vocabulary: Vocabulary, text: str) -> Reading | None:
     listed = _is_list(_Clause(folded, False, True, tuple(named)))
     clauses = [clause for clause in _split_clauses(folded, named) if clause.named and not clause.asks]
     if not listed and vocabulary.task == "factuality" and clauses and clauses[0].is_bare:
-        # A label and its explanation, in which other labels may be denied.
-        clauses = [clauses[0], *(clause for clause in clauses[1:] if _is_answer(vocabulary, clause))]
+        # A label and its explanation, in which other labels may be denied, but not given after a "however".
+        clauses = [
+            clauses[0],
+            *(each for each in clauses[1:] if _CORRECTION.match(each.text) or _is_answer(vocabulary, each)),
+        ]
     elif not listed and not all(_is_answer(vocabulary, clause) for clause in clauses):
         return UNPARSED
     counted = named if listed else [each for clause in clauses for each in clause.named]
@@ -150,8 +156,11 @@ def _is_answer(vocabulary: Vocabulary, clause: _Clause) -> bool:
     if is_doubted(clause.rest):
         return False
     if vocabulary.task == "factuality":
-        return all(
-            _LABEL_BEFORE.search(clause.text, *_span_before(start)) and _LABEL_AFTER.match(clause.text[end:])
+        return not LACKING & set(re.findall(r"[a-z]+", clause.rest)) and all(
+            _LABEL_BEFORE.search(clause.text, *_span_before(start))
+            and _LABEL_AFTER.match(clause.text[end:])
+            and not is_partly(clause.text, end)
+            and not _REQUIRED.search(clause.text, *_span_before(start))
             for start, end, _ in clause.named
         )
     if any(id_ == vocabulary.none_id for _, _, id_ in clause.named):

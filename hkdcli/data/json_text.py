@@ -32,13 +32,14 @@ class Row:
     value: Any
 
 
-def decode_text(data: bytes, path: str, encoding: str = "utf-8") -> str:
+def decode_text(data: bytes, path: str, encoding: str = "utf-8", *, hint: str | None = None) -> str:
     """Decode a file's bytes; a byte order mark is dropped.
 
     Args:
         data: The whole file.
         path: Its name, for messages.
         encoding: Any text encoding that Python knows.
+        hint: What to do about another one, where no option names it; None: name it with --encoding.
 
     Returns:
         The text.
@@ -64,8 +65,8 @@ def decode_text(data: bytes, path: str, encoding: str = "utf-8") -> str:
         detail = f"byte {offset} (0x{data[offset]:02X}) is not {encoding}"
     except ValueError:
         detail = f"not {encoding}"
-    guess = _guess_encoding(data)
-    hint = f"name the file's own encoding, for example --encoding {guess}"
+    if hint is None:
+        hint = f"name the file's own encoding, for example --encoding {_guess_encoding(data)}"
     raise DataError("the text cannot be decoded", [BadRow("data.encoding", "", path, detail, hint)])
 
 

@@ -41,7 +41,7 @@ def iterate_predictions(path: Path, columns: Columns, encoding: str) -> Iterator
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot read predictions: {error.strerror}") from error
-    text = decode_text(data, str(path), encoding)
+    text = decode_text(data, str(path), encoding, hint="save the file as UTF-8")
     delimiter = _DELIMITERS.get(path.suffix.lower())
     if delimiter is not None:
         return _iterate_table(text, str(path), delimiter, columns)

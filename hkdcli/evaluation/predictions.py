@@ -21,7 +21,7 @@ class Prediction:
     Attributes:
         id: id of the record.
         choices: the predicted choice ids; None where there is no prediction, or none that can be read.
-        failed: the row has a status, and that is neither ok nor abstain.
+        failed: the row says `status: error`; a status that is none of ours means nothing.
         path: `file:line`, for messages.
         abstained: the row says `status: abstain`; whatever it may name is not its answer.
         certainty: how sure it is of the answer that it gives or abstains from.
@@ -123,12 +123,12 @@ def _parse_row(row: Row | BadRow, columns: Columns) -> Prediction | list[BadRow]
 
 
 def _build_prediction(identity: str, value: dict[str, Any], path: str) -> Prediction:
-    status = value.get("status") or "ok"
+    status = value.get("status")
     choices, text = _parse_answer(value.get("prediction"))
     return Prediction(
         id=identity,
         choices=choices,
-        failed=status not in ("ok", "abstain"),
+        failed=status == "error",
         path=path,
         abstained=status == "abstain",
         certainty=parse_certainty(value),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ from hkdcli.evaluation.join import find_fault
 from hkdcli.evaluation.predictions import Prediction
 
 MEMBER = "results.json"
+_ZIP_OPENING = b"PK\x03\x04"
+_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError, EOFError)
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can hold: equal answers, equal bytes
 _HINTS = {
     "missing": "run hkd infer on all of these records",
@@ -125,7 +128,8 @@ def _render(example: Example, answer: frozenset[str]) -> dict[str, Any]:
 
 
 def _iterate_rows(path: Path) -> Iterator[tuple[Example | BadRow, str]]:
-    for row in iterate_json(decode_text(_read(path), str(path)), str(path)):
+    text = decode_text(_read(path), str(path), hint=f"save {MEMBER} as UTF-8")
+    for row in iterate_json(text, str(path)):
         if isinstance(row, BadRow):
             yield row, row.path
             continue
@@ -147,7 +151,10 @@ def _read(path: Path) -> bytes:
     """The bytes of results.json, in a zip file or on its own."""
     try:
         if not zipfile.is_zipfile(path):
-            return path.read_bytes()
+            data = path.read_bytes()
+            if data.startswith(_ZIP_OPENING):
+                raise zipfile.BadZipFile("a zip file that is cut short or damaged")
+            return data
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             if names != [MEMBER]:
@@ -157,7 +164,7 @@ def _read(path: Path) -> bytes:
                 detail = f"{MEMBER} unpacks to more than {MAX_FILE_BYTES} bytes"
                 raise DataError("too large", [BadRow("data.too_large", "", str(path), detail)])
             return archive.read(MEMBER)
-    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
+    except (OSError, *_BROKEN) as error:
         detail = getattr(error, "strerror", None) or ascii(str(error))
         raise DataError("no submission", [BadRow("submission.unreadable", "", str(path), detail)]) from error
 

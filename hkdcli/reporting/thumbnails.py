@@ -28,7 +28,7 @@ class Thumbnail:
 def build_thumbnails(
     cases: Iterable[Case], load: Callable[[Example], Image.Image], *, side_px: int = SIDE_PX
 ) -> dict[str, Thumbnail]:
-    """Load the image of each case and make it small.
+    """Load the image of each case and make it small; one that several records are about is loaded once.
 
     Args:
         cases: whose images are shown.
@@ -38,7 +38,14 @@ def build_thumbnails(
     Returns:
         By record id.
     """
-    return {case.id: _build_thumbnail(case.example, load, side_px) for case in cases}
+    found: dict[str, Thumbnail] = {}
+    by_id = {}
+    for case in cases:
+        image = case.example.image
+        if image not in found:
+            found[image] = _build_thumbnail(case.example, load, side_px)
+        by_id[case.id] = found[image]
+    return by_id
 
 
 def _build_thumbnail(example: Example, load: Callable[[Example], Image.Image], side_px: int) -> Thumbnail:

@@ -119,6 +119,12 @@ def test_tables_are_aligned_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == "Scores\nmetric    all\nf1        0.5\nmacro_f1  -\n"
 
 
+def test_d19_a_line_break_of_the_data_makes_no_row(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().show(Outcome({}, [Table("Slices", ("slice", "f1"), [("a: b\nmicro_f1\t1.000", "0.1")])]))
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 3 and said[2] == r"a: b\nmicro_f1\t1.000  0.1"
+
+
 def test_c14_json_is_one_document_and_all_else_is_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(as_json=True)
     console.warn("careful")

@@ -231,6 +231,77 @@ LABELS = [
 ]
 
 
+SPOKEN_ABOUT = [
+    ("Answer:\nA: No\nB: No\nC: Yes\nD: No", "unparsed"),
+    ("Answer:\n- B: correct\n- C: hallucination\n- D: correct", "unparsed"),
+    ("Answer:\n- B: the greens are visible\n- C: the shelf is white", "unparsed"),
+    ("Answer: B (no), C (yes), D (no)", "unparsed"),
+    ("Answer: B - not hallucinated", "unparsed"),
+    ("Answer: B = 0.1, C = 0.9", "unparsed"),
+    ("Answer: B \u2705 C \u274c", "unparsed"),
+    ("Answer: B is visible in the image.", "unparsed"),
+    ("Answer: B (leafy greens) is not hallucinated", "unparsed"),
+    ("Final answer: B is accurate, C is hallucinated.", "unparsed"),
+    ("Conclusion: B and D match the image, C does not.", "unparsed"),
+    ("Conclusion: leafy greens are visible.", "unparsed"),
+    ("Answer: The blue wire shelf is not hallucinated, the leafy greens are.", "unparsed"),
+    ("Answer: C; B is visible", "unparsed"),
+    ("The visible options: B, D", "unparsed"),
+    ("Remaining options: C, D", "unparsed"),
+    ("The options free of hallucination: B, D", "unparsed"),
+    ("Hallucination score: B 0.1, C 0.9", "unparsed"),
+    ("If there is no hallucination, the answer is A.", "unparsed"),
+    ("Hallucinated choices: C. Correct choices: B and D.", "unparsed"),
+    ("The hallucinated choices are C. The correct choices are B and D.", "unparsed"),
+    ("Correct choices: B, D. Hallucinated choices: C", "C"),
+    ("Hallucinated options: B. Final answer: C", "C"),
+    ("Answer: C is hallucinated.", "C"),
+    ("Answer: B and C are hallucinations", "BC"),
+    ("Answer: C (not B)", "C"),
+    ("Answer: C (the shelf is white)", "C"),
+    ("Answer: C - the shelf is not visible", "C"),
+    ("Answer: C: the shelf is white.", "C"),
+    ("Answer: A - all of these are visible", "A"),
+    ("The hallucination is the blue wire shelf, since the greens are visible.", "C"),
+]
+
+LABELS_SPOKEN_ABOUT = [
+    ("Answer: True is wrong.", "unparsed"),
+    ("Answer: A is wrong", "unparsed"),
+    ("Answer: True, partially", "unparsed"),
+    ("Answer: A (partially)", "unparsed"),
+    ("The claim is true, but only partially.", "unparsed"),
+    ("The claim is true (partially).", "unparsed"),
+    ("True. However, it is only partially true.", "unparsed"),
+    ("The opposite of the claim is true.", "unparsed"),
+    ("There is insufficient evidence that the claim is true.", "unparsed"),
+    ("The evidence is insufficient to conclude that the claim is false.", "unparsed"),
+    ("The image lacks evidence that the claim is true.", "unparsed"),
+    ("For the claim to be true, there would have to be a bus.", "unparsed"),
+    ("If the image shows a bus, the answer is True.", "unparsed"),
+    ("Answer: A is correct", "A"),
+    ("Answer: D (cannot be verified)", "D"),
+    ("Answer: B - not supported by the context", "B"),
+    ("The claim is false; there is little light.", "B"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), SPOKEN_ABOUT)
+def test_a_judgement_of_a_choice_is_not_taken_for_the_answer(text, expected):
+    assert read(text, PHRASES) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), LABELS_SPOKEN_ABOUT)
+def test_a_judgement_of_a_label_is_not_taken_for_the_answer(text, expected):
+    assert read(text, CLAIM) == expected
+
+
+def test_how_many_hallucinations_there_are_is_no_id():
+    record = make_record("hallucination", "a man", "a red bike", "two dogs", ids="123")
+    assert read("Number of hallucinations: 2", record) == "unparsed"
+    assert read("Hallucinations: 2", record) == "2"
+
+
 @pytest.mark.parametrize(("text", "expected"), [*WRAPPED, *MARKED, *WORDS])
 def test_lenient_reads_phrases(text, expected):
     assert read(text, PHRASES) == expected

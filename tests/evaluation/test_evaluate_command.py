@@ -155,6 +155,15 @@ def test_a_submission_is_written_checked_and_refused(folder, capsys):
     assert main(["submit", "p.jsonl", "records.json", "--task", "factuality", "--out", "f.zip"]) == 2
 
 
+@pytest.mark.parametrize("option", ["--out", "--per-record"])
+def test_records_of_training_are_never_overwritten(folder, option):
+    before = (folder / "records.json").read_bytes()
+    (folder / "train.json").write_bytes(before)
+    arguments = ["evaluate", "p.jsonl", "records.json", "--trained-on", "train.json", option, "train.json"]
+    assert main(arguments) == 2
+    assert (folder / "train.json").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

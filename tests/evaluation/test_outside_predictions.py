@@ -169,6 +169,21 @@ def test_a_file_in_another_encoding_is_read(tmp_path):
         read_predictions(path)
 
 
+def test_an_unreadable_encoding_is_told_without_an_option_that_is_about_the_records(tmp_path):
+    path = write(tmp_path, "p.csv", "")
+    path.write_bytes("id,prediction\nq1,B\n".encode("utf-16"))
+    with pytest.raises(DataError, match=r"data\.encoding.*save the file as UTF-8"):
+        read_predictions(path)
+
+
+@pytest.mark.parametrize("status", ["success", "done", 200, ["ok"], {"code": 0}])
+def test_a_status_that_is_none_of_ours_means_nothing_where_no_columns_are_named(tmp_path, status):
+    rows = [{"id": "q1", "prediction": "B", "status": status}, {"id": "q2", "status": "error"}]
+    first, second = read_predictions(write(tmp_path, "p.json", json.dumps(rows)))
+    assert (first.text, first.failed, first.abstained) == ("B", False, False)
+    assert second.failed
+
+
 def test_a_column_called_status_may_be_named_as_another(tmp_path):
     for name, content in (("p.csv", "id,status\nq1,B\n"), ("p.json", '[{"id": "q1", "status": "B"}]')):
         (row,) = read_predictions(write(tmp_path, name, content), Columns(prediction="status"))

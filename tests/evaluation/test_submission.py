@@ -148,3 +148,37 @@ def test_what_cannot_be_read_is_refused(tmp_path):
     broken[60] ^= 0xFF
     (tmp_path / "r.zip").write_bytes(bytes(broken))
     assert refuse(tmp_path / "r.zip")[0][0] in ("submission.unreadable", "data.json", "data.encoding")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damage_to_a_zip_is_refused_however_it_was_packed(tmp_path, method):
+    text = zipfile.ZipFile(write(tmp_path / "r.zip")).read("results.json")
+    with zipfile.ZipFile(tmp_path / "r.zip", "w", method) as archive:
+        archive.writestr("results.json", text)
+    check_submission(tmp_path / "r.zip", EXAMPLES)
+    whole = (tmp_path / "r.zip").read_bytes()
+    for place in range(60, 130, 5):
+        broken = bytearray(whole)
+        broken[place] ^= 0xFF
+        (tmp_path / "r.zip").write_bytes(bytes(broken))
+        assert refuse(tmp_path / "r.zip")[0][0] == "submission.unreadable"
+
+
+def test_a_zip_that_is_cut_short_is_told_as_one(tmp_path):
+    path = write(tmp_path / "r.zip")
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(DataError, match="a zip file that is cut short or damaged"):
+        check_submission(path, EXAMPLES)
+
+
+def test_another_encoding_is_told_without_an_option_that_is_about_the_records(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_bytes(json.dumps([]).encode("utf-16"))
+    with pytest.raises(DataError, match=r"data\.encoding.*save results\.json as UTF-8"):
+        check_submission(path, EXAMPLES)
+
+
+def test_a_record_without_prediction_is_named_where_no_line_can_be():
+    with pytest.raises(DataError) as caught:
+        build_submission(EXAMPLES, PREDICTIONS[1:])
+    assert str(caught.value.rows[0]).startswith("[3]: submission.missing: ")

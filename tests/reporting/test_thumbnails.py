@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from dataclasses import replace
 from io import BytesIO
 
 import pytest
@@ -74,3 +75,17 @@ def test_an_image_that_cannot_be_loaded_leaves_its_reason():
     found = build_thumbnails(cases, load)
     assert found["label"].reason == "image.missing: no such file" and found["label"].uri == ""
     assert found["alarm"].uri.startswith("data:image/webp;base64,") and found["alarm"].reason == ""
+
+
+def test_an_image_of_several_records_is_loaded_once():
+    cases = build_cases(build_tables(), 4).cases
+    shared = [replace(case, example=replace(case.example, image="one.png")) for case in cases]
+    loaded = []
+
+    def load(example):
+        loaded.append(example.image)
+        return Image.new("RGB", (8, 8))
+
+    found = build_thumbnails(shared, load)
+    assert len(shared) > 1 and loaded == ["one.png"]
+    assert found.keys() == {case.id for case in shared}

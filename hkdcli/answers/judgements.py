@@ -1,0 +1,92 @@
+"""What is said of choices right behind them: "B is hallucinated" gives B, "B: visible" does not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from hkdcli.answers.chain import Line
+from hkdcli.answers.choices import Vocabulary
+from hkdcli.answers.english import DOUBTING, FOLLOWING, JUDGING, SUPPORT, VERDICTS, is_doubted
+
+_PREDICATE = re.compile(
+    r" (?:is|are) (?:(?:a|an|the|my|all|both|therefore|thus|correct|right|best|final) )*+"
+    r"(?P<what>hallucinat[a-z]*|answers?|choices?|options?)(?=$|[.,;:!)\n]| (?P<next>[a-z]+))"
+    r"| (?:is|are) (?:therefore |thus )?(?:correct|right|best)(?=$|[.,;:!)\n]| (?P<then>[a-z]+))"
+)
+_FIRST = re.compile(r"[ \-:.\u2013\u2014(\"']{0,6}([a-z]+(?:'[a-z]+)?)")
+_TAIL = re.compile(
+    r"(?P<gap>[ :=(\-\u2013\u2014]{1,6})"
+    r"(?P<word>[a-z]+(?:'[a-z]+)?|\d|[\u2713\u2714\u2717\u2718\u2705\u274c])(?: (?P<after>\w+))?"
+)
+_MARKS = ":)=\u2013\u2014-"
+_PARTLY = re.compile(
+    r"[ ,:(\-\u2013\u2014]{1,5}(?:but )?(?:only )?(?:partially|partly|mostly|somewhat|in part)\b"
+)
+
+
+def find_predicate(line: Line, end: int) -> str | None:
+    """What a sentence says that the ids before a place are: "hallucinated", "the answer", or "" for correct.
+
+    Args:
+        line: The text.
+        end: The place behind the ids.
+
+    Returns:
+        The noun or verb, folded; None where no such predicate follows, or more that may take it back.
+    """
+    match = _PREDICATE.match(line.folded, end)
+    if match is None or (match["next"] or match["then"]) not in (None, "in", *FOLLOWING):
+        return None
+    return match["what"] or ""
+
+
+def is_partly(folded: str, end: int) -> bool:
+    """Whether what stands before a place is said to hold in part: "True (partially)"."""
+    return _PARTLY.match(folded, end) is not None
+
+
+def is_judged(vocabulary: Vocabulary, line: Line, ids: Collection[str], end: int) -> bool:
+    """Whether a stated answer is spoken about rather than given: "Answer: B: visible", "B (no)", "B is fine".
+
+    Args:
+        vocabulary: Of the record.
+        line: The text.
+        ids: What is named.
+        end: The place behind it.
+
+    Returns:
+        True where a judgement, a number or a tick follows in the same clause.
+    """
+    is_claim = vocabulary.task == "factuality"
+    if is_claim and is_partly(line.folded, end):
+        return True
+    tail = _TAIL.match(line.folded, end)
+    if tail is None:
+        return False
+    word, gap = tail["word"], tail["gap"].strip()
+    if word == "not" and tail["after"] and vocabulary.find_id(tail["after"]):
+        return False  # "C (not B)"
+    if word in ("is", "are") and not gap:
+        what = find_predicate(line, end)
+        return what is None or (what == "" and not is_claim)
+    if not word.isascii() or word.isdigit() or word in (DOUBTING if is_claim else VERDICTS | JUDGING):
+        return True
+    is_marked = bool(gap) or line.text[end - 1] in _MARKS
+    return is_marked and _is_cleared(vocabulary, line, ids, tail.start("word"))
+
+
+def judges(vocabulary: Vocabulary, line: Line, ids: Collection[str], end: int) -> bool:
+    """Whether the prose behind an item is a judgement about it, or says that nothing is wrong with it."""
+    first = _FIRST.match(line.folded, end)
+    return first is None or first[1] in VERDICTS or _is_cleared(vocabulary, line, ids, first.start(1))
+
+
+def _is_cleared(vocabulary: Vocabulary, line: Line, ids: Collection[str], start: int) -> bool:
+    """Whether the sentence from a place on says of a phrase that nothing is wrong with it."""
+    if vocabulary.task == "factuality" or vocabulary.none_id in ids:
+        return False
+    sentence = re.split(r"[.!?\n]", line.folded[start : start + 500], maxsplit=1)[0]
+    accused = "hallucinat" in sentence
+    judged = accused or bool(SUPPORT & set(re.findall(r"[a-z]+", sentence)))
+    return judged and accused == is_doubted(sentence)
