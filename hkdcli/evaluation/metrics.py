@@ -14,7 +14,7 @@ from hkdcli.data.records import Example
 from hkdcli.errors import DataError
 from hkdcli.evaluation.baseline import find_best_constant
 from hkdcli.evaluation.confusion import build_confusion
-from hkdcli.evaluation.counting import Confusion, count_confusion, mean_defined
+from hkdcli.evaluation.counting import Confusion, count_groups, mean_defined
 from hkdcli.evaluation.intervals import bootstrap_scores, compute_scores
 from hkdcli.evaluation.join import Table, build_table
 from hkdcli.evaluation.judged import (
@@ -118,10 +118,8 @@ def score_tables(
 
 def _score_task(table: Table, tally: Tally, judged: Judged, bootstrap: Bootstrap | None) -> TaskResults:
     constant = find_best_constant(table)
-    per_class = {
-        label: _score_confusion(count_confusion(table, table.label == place))
-        for place, label in enumerate(table.labels)
-    }
+    classes = count_groups(table.gold, table.predicted, table.label, len(table.labels))
+    per_class = {label: _score_confusion(found) for label, found in zip(table.labels, classes, strict=True)}
     metrics = compute_scores(tally) | score_judged(judged)
     metrics["macro_f1"] = mean_defined([scores["f1"] for scores in per_class.values()])
     metrics["constant_micro_f1"] = constant.confusion.f1

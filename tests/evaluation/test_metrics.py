@@ -2,6 +2,8 @@
 
 import json
 import random
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
+from hkdcli.data.records import Choice
 from hkdcli.errors import DataError
-from hkdcli.evaluation.metrics import DEFINITIONS, evaluate_predictions
+from hkdcli.evaluation.baseline import find_best_constant
+from hkdcli.evaluation.counting import Confusion, count_groups
+from hkdcli.evaluation.metrics import DEFINITIONS, evaluate_predictions, join_predictions
 
 
 def test_hallucination_by_hand():
@@ -54,6 +59,27 @@ def test_factuality_by_hand():
     assert result.metrics["constant_micro_f1"] == 0.5 and task.constant_answer == "always 'True'"
     assert any("factuality.per_class.Not Verifiable.f1" in warning for warning in result.warnings)
     assert result.metrics["hallucinated_f1"] is None
+
+
+def test_a_class_of_its_own_in_every_record_costs_no_more_than_the_record():
+    """Labels may be any text, so there may be as many as decisions: each is counted in one pass over all."""
+    count, texts = 12_000, "abcd"
+    examples = [
+        replace(
+            claim_record(str(i), "A"),
+            choices=tuple(Choice(letter.upper(), f"{letter} {i}") for letter in texts),
+        )
+        for i in range(count)
+    ]
+    table = join_predictions([predict(str(i), "AB"[i % 2]) for i in range(count)], examples)["factuality"]
+    start = time.process_time()
+    constant = find_best_constant(table)
+    counts = count_groups(table.gold, table.predicted, table.label, len(table.labels))
+    assert time.process_time() - start < 1
+    assert constant.name == "always choice 'A'" and constant.confusion.f1 == 1.0
+    by_label = dict(zip(table.labels, counts, strict=True))
+    assert by_label["a 0"] == Confusion(1, 0, 0) and by_label["a 1"] == Confusion(0, 0, 1)
+    assert by_label["b 1"] == Confusion(0, 1, 0) and by_label["c 1"] == Confusion(0, 0, 0)
 
 
 def test_both_tasks_in_one_file():
