@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
 from hkdcli.evaluation.score_types import ANSWERED, Scores, Share
+from hkdcli.evaluation.tally import MAX_CLASSES
 
 SCHEMA_VERSION: Literal["1.0"] = "1.0"
 
@@ -70,8 +71,9 @@ class ScoredPart(_Block):
     metrics: Scores
     intervals: Intervals = Field(
         description="of every score made of counts: percentile bootstrap over images, all records of one "
-        "drawn together; null where all resamples agree, so that resampling says nothing, or "
-        "half of them are undefined"
+        "drawn together, over the resamples in which the score is defined; null where these all agree, so "
+        "that resampling says nothing, or are fewer than half; macro_f1 has none where a task has more than "
+        f"{MAX_CLASSES} classes"
     )
     counts: dict[str, int]
     risk_coverage: list[Point] = Field(

@@ -10,6 +10,7 @@ import numpy as np
 from hkdcli.evaluation.join import Table
 from hkdcli.evaluation.judged import ORDER_SCORES
 from hkdcli.evaluation.scores import FOUND
+from hkdcli.evaluation.tally import MAX_CLASSES
 
 HEADLINE = ("micro_f1", "macro_f1", "exact_match", "hallucinated_f1")
 
@@ -47,8 +48,9 @@ def warn_intervals(metrics: Mapping[str, float | None], intervals: Mapping[str, 
         One text or none.
     """
     lost = [name for name in HEADLINE if metrics[name] is not None and intervals.get(name, 0) is None]
-    said = "every image scores alike, or there is one image, so resampling them says nothing"
-    return [f"no interval for {', '.join(lost)}: {said}"] if lost else []
+    said = "every image scores alike, there is one image, most resamples leave it undefined, or"
+    classes = f"a task has more than {MAX_CLASSES} classes (macro_f1)"
+    return [f"no interval for {', '.join(lost)}: {said} {classes}"] if lost else []
 
 
 def _warn_counts(counts: Mapping[str, int]) -> list[str]:

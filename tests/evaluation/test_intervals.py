@@ -9,6 +9,7 @@ from gold_records import claim_record, phrase_record, predict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hkdcli.data.records import Choice
 from hkdcli.evaluation.intervals import (
     bootstrap_scores,
     compute_gains,
@@ -20,7 +21,7 @@ from hkdcli.evaluation.join import build_table
 from hkdcli.evaluation.metrics import Bootstrap, evaluate_predictions
 from hkdcli.evaluation.resampling import find_interval, resample
 from hkdcli.evaluation.scores import score_f1, score_sums
-from hkdcli.evaluation.tally import Tally, join_tallies, tally_records
+from hkdcli.evaluation.tally import MAX_CLASSES, Tally, join_tallies, tally_records
 
 ANSWERS = ["A", "B", "C", "D", "BC", "BD", "CD", "BCD"]
 BOOTSTRAP = Bootstrap(resamples=2000)
@@ -122,6 +123,23 @@ def test_where_all_images_score_alike_there_is_no_interval():
     results = evaluate_predictions([predict(each.id, "A") for each in examples], examples, BOOTSTRAP)
     assert results.metrics["micro_f1"] == 1.0 and results.intervals["micro_f1"] is None
     assert any("no interval" in warning for warning in results.warnings)
+
+
+def test_macro_f1_over_all_has_no_interval_where_a_task_has_too_many_classes():
+    """Else the interval would be of the macro-F1 of the other task alone."""
+    examples, predictions = draw_case(3)
+    texts = [f"label {index}" for index in range(64)]
+    examples = [
+        each
+        if each.task == "hallucination"
+        else replace(each, choices=tuple(map(Choice, "ABCD", texts[place : place + 4])))
+        for place, each in enumerate(examples)
+    ]
+    results = evaluate_predictions(predictions, examples, BOOTSTRAP)
+    assert len(results.tasks["factuality"].per_class) > MAX_CLASSES
+    assert results.metrics["macro_f1"] is not None and results.intervals["macro_f1"] is None
+    assert results.tasks["hallucination"].intervals["macro_f1"] is not None
+    assert any("no interval for macro_f1" in text and "classes" in text for text in results.warnings)
 
 
 def test_one_image_gives_no_interval():
