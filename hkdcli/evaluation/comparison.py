@@ -27,13 +27,15 @@ class Difference(_Block):
     difference: float | None = Field(ge=-1, le=1, description="b - a")
     interval: IntervalOf | None = Field(
         description="percentile interval of the difference: both systems are resampled on the same images; "
-        "null where all resamples agree"
+        "null where all resamples agree, or fewer than half of them define both scores: then p_value and "
+        "smallest_detectable are null as well"
     )
     p_value: float | None = Field(
         ge=0,
         le=1,
         description="two-sided, of no difference: twice the smaller share of resampled differences on either "
-        "side of zero, those at zero on both, never below 1 / (resamples + 1)",
+        "side of zero, those at zero on both, among the resamples that define both scores; never below "
+        "1 / (resamples + 1) for so many",
     )
     smallest_detectable: float | None = Field(
         ge=0,

@@ -85,6 +85,12 @@ def resample(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def keep_defined(values: Floats) -> Floats:
+    """The resampled scores that are not NaN, or none of them where fewer than half are not."""
+    defined = values[~np.isnan(values)]
+    return defined if 2 * len(defined) >= len(values) else defined[:0]
+
+
 def find_interval(values: Floats, level: float) -> Interval | None:
     """The percentile interval of resampled scores, those that are undefined left out.
 
@@ -96,8 +102,8 @@ def find_interval(values: Floats, level: float) -> Interval | None:
         The interval; None where fewer than half of the resamples are defined, or all are equal: then
         resampling these images says nothing of others.
     """
-    defined = values[~np.isnan(values)]
-    if 2 * len(defined) < len(values) or not np.ptp(defined) > 0:
+    defined = keep_defined(values)
+    if not len(defined) or not np.ptp(defined) > 0:
         return None
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]).tolist()
     return Interval(low, high)

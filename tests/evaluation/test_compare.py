@@ -119,6 +119,22 @@ def test_p_values_by_hand():
     assert compute_smallest_detectable(np.array([-1.0, 1.0])) == pytest.approx(2.8016, abs=1e-4)
 
 
+def test_what_most_resamples_leave_undefined_has_neither_interval_nor_test():
+    mostly = np.array([0.1, 0.2, np.nan, np.nan, np.nan])
+    assert compute_p_value(mostly) is None and compute_smallest_detectable(mostly) is None
+    half = np.array([0.1, 0.2, np.nan, np.nan])
+    assert compute_p_value(half) == 1 / 3 and compute_smallest_detectable(half) > 0
+
+
+def test_a_score_that_one_side_lacks_has_no_difference():
+    examples = [phrase_record(str(index), "BC"[index % 2]) for index in range(20)]
+    examples = [replace(each, image=each.id) for each in examples]
+    said = [predict(each.id, "B") for each in examples]
+    found = compare([], said, examples).scores["micro_precision"]
+    assert (found.a, found.b) == (None, 0.5)
+    assert found.difference is found.interval is found.p_value is found.smallest_detectable is None
+
+
 def test_the_document_survives_writing_and_defines_itself():
     examples, first = draw(1)
     found = compare(first, draw(2)[1], examples)
