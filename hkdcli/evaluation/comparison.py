@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hkdcli.evaluation.results import BootstrapUsed, IntervalOf
+from hkdcli.evaluation.results import BootstrapUsed, IntervalOf, describe_fields
 from hkdcli.evaluation.score_types import Share
 
 SCHEMA_VERSION: Literal["1.0"] = "1.0"
@@ -115,12 +115,13 @@ class Comparison(ComparedPart):
 
 
 def _build_definitions() -> dict[str, str]:
-    blocks = (Difference, McNemar, Flips, TaskComparison, Comparison)
+    """The words of each block as the schema has them."""
+    schema = Comparison.model_json_schema()
+    blocks = {**schema["$defs"], "Comparison": schema}
     return {
-        f"{block.__name__}.{name}": field.description
-        for block in blocks
-        for name, field in block.model_fields.items()
-        if field.description
+        f"{block}.{name}": text
+        for block, found in blocks.items()
+        for name, text in describe_fields(found.get("properties", {}))
     }
 
 

@@ -6,6 +6,7 @@ import pytest
 from gold_records import claim_record, phrase_record, predict
 from pydantic import TypeAdapter, ValidationError
 
+from hkdcli.evaluation import comparison, results
 from hkdcli.evaluation.metrics import Bootstrap, evaluate_predictions
 from hkdcli.evaluation.results import Results
 from hkdcli.evaluation.score_types import Scores
@@ -34,6 +35,20 @@ def test_every_score_of_the_schema_says_what_it_is():
     schema = TypeAdapter(Scores).json_schema()
     assert schema["additionalProperties"] is False and schema["required"] == list(schema["properties"])
     assert all(field["description"] for field in schema["properties"].values())
+
+
+@pytest.mark.parametrize("document", [results, comparison], ids=["results", "comparison"])
+def test_every_description_of_the_schema_stands_in_the_document(document):
+    model = document.Results if document is results else document.Comparison
+    schema = model.model_json_schema()
+    blocks = {**schema["$defs"], model.__name__: schema}
+    texts = {
+        field["description"]
+        for block in blocks.values()
+        for field in block.get("properties", {}).values()
+        if "description" in field
+    }
+    assert texts == set(document.DEFINITIONS.values()) - set(results.GENERAL.values())
 
 
 def test_undefined_is_null_and_told_of_never_zero():
