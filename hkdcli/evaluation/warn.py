@@ -12,6 +12,7 @@ from hkdcli.evaluation.judged import ORDER_SCORES
 from hkdcli.evaluation.scores import FOUND
 from hkdcli.evaluation.tally import MAX_CLASSES
 
+MAX_LISTED = 20  # a file may name a class of its own in every record
 HEADLINE = ("micro_f1", "macro_f1", "exact_match", "hallucinated_f1")
 
 
@@ -107,7 +108,8 @@ def _warn_undefined(tasks: Mapping[str, Any]) -> list[str]:
         unasked |= set() if task == "hallucination" else set(FOUND)
         found = _find_undefined(task, {name: scores[name] for name in ("metrics", "per_class", "phenomena")})
         names += [name for name in found if name not in {f"{task}.metrics.{score}" for score in unasked}]
-    return [f"undefined, so null: {', '.join(names)}"] if names else []
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return [f"undefined, so null: {', '.join(names[:MAX_LISTED])}{more}"] if names else []
 
 
 def _find_undefined(prefix: str, value: Any) -> list[str]:

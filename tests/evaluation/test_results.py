@@ -10,6 +10,7 @@ from hkdcli.evaluation import comparison, results
 from hkdcli.evaluation.metrics import Bootstrap, evaluate_predictions
 from hkdcli.evaluation.results import Results
 from hkdcli.evaluation.score_types import Scores
+from hkdcli.evaluation.warn import MAX_LISTED
 
 
 def evaluate():
@@ -57,3 +58,16 @@ def test_undefined_is_null_and_told_of_never_zero():
     assert results.tasks["factuality"].metrics["micro_precision"] is None  # nothing was predicted
     assert any("factuality.metrics.micro_precision" in warning for warning in results.warnings)
     assert not any("factuality.metrics.hallucinated_f1" in warning for warning in results.warnings)
+
+
+def test_of_many_undefined_figures_the_first_are_named():
+    tags = [{"tag": {letter: f"{letter}{index}" for letter in "BCD"}} for index in range(12)]
+    examples = [phrase_record(str(index), "A", meta=meta) for index, meta in enumerate(tags)]
+    results = evaluate_predictions([predict(each.id, "A") for each in examples], examples)
+    text = next(text for text in results.warnings if text.startswith("undefined"))
+    undefined = [
+        value
+        for found in results.tasks["hallucination"].phenomena["tag"].values()
+        for value in found.values()
+    ]
+    assert undefined.count(None) == 36 * 3 and text.endswith("more") and text.count(", ") == MAX_LISTED
