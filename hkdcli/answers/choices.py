@@ -129,7 +129,7 @@ class Vocabulary:
 
 
 def read_ids(text: str, vocabulary: Vocabulary) -> Reading:
-    """Read a text that is nothing but ids: see `answer_text.parse_text`.
+    """Read a text that is nothing but ids: see `text.parse_text`.
 
     Args:
         text: Any text, of a length that can be normalized.
