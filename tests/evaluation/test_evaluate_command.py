@@ -76,6 +76,12 @@ def test_the_gain_over_blind_stands_beside_each_score(folder, capsys):
     assert re.search(r"all +exact_match +0\.250 +\+0\.500 ± 0\.\d+", capsys.readouterr().out)
 
 
+def test_the_gain_over_blind_has_no_interval_where_none_is_wanted(folder, capsys):
+    arguments = ["--blind", "blind.jsonl", "--no-intervals"]
+    document, _ = run(capsys, "evaluate", "p.jsonl", "records.json", *arguments)
+    assert document["blind"]["gain"]["exact_match"] == 0.5 and document["blind"]["gain_intervals"] == {}
+
+
 def test_a_control_with_gaps_is_told_of(folder, capsys):
     lines = (folder / "blind.jsonl").read_text().splitlines(keepends=True)
     (folder / "few.jsonl").write_text("".join(lines[:18]))

@@ -142,6 +142,18 @@ def test_macro_f1_over_all_has_no_interval_where_a_task_has_too_many_classes():
     assert any("no interval for macro_f1" in text and "classes" in text for text in results.warnings)
 
 
+def test_a_slice_has_the_interval_of_its_records_alone():
+    examples, predictions = draw_case(4, 80, 2)
+    examples = [
+        replace(each, extra={"meta": {"half": "xy"[place >= 40]}}) for place, each in enumerate(examples)
+    ]
+    second = evaluate_predictions(predictions, examples[40:], BOOTSTRAP).tasks["factuality"]
+    found = evaluate_predictions(predictions, examples, BOOTSTRAP).tasks["factuality"].slices["half"]["y"]
+    assert (found["records"], found["micro_f1"]) == (20, second.metrics["micro_f1"])
+    for edge in ("low", "high"):  # the kinds of images are others, so the draws are, too
+        assert found["interval"][edge] == pytest.approx(second.intervals["micro_f1"][edge], abs=0.03)
+
+
 def test_one_image_gives_no_interval():
     examples, predictions = draw_case(2, 10, per_image=10)
     assert set(bootstrap_scores(tally(examples, predictions), BOOTSTRAP).values()) == {None}
@@ -150,6 +162,7 @@ def test_one_image_gives_no_interval():
 def test_an_interval_needs_half_of_the_resamples():
     values = np.array([0.1, 0.2, 0.3, np.nan])
     assert find_interval(values, 0.95).low == pytest.approx(0.105)
+    assert find_interval(values, 0.9).high == pytest.approx(0.29)
     assert find_interval(np.array([0.1, 0.2, np.nan, np.nan, np.nan]), 0.95) is None
     assert find_interval(np.array([np.nan]), 0.95) is None
 
