@@ -142,6 +142,14 @@ def test_macro_f1_over_all_has_no_interval_where_a_task_has_too_many_classes():
     assert any("no interval for macro_f1" in text and "classes" in text for text in results.warnings)
 
 
+def test_a_part_of_a_tally_has_the_counts_and_images_of_its_records():
+    counts = Tally({"tp": np.arange(4), "fp": np.ones(4, np.int64)}, ("a", "a", "b", "c"), {})
+    part = counts.select(np.array([1, 3]), ["tp"])
+    assert part.images == ("a", "c") and {name: each.tolist() for name, each in part.columns.items()} == {
+        "tp": [1, 3]
+    }
+
+
 def test_a_slice_has_the_interval_of_its_records_alone():
     examples, predictions = draw_case(4, 80, 2)
     examples = [
