@@ -22,8 +22,8 @@ from hkdcli.evaluation.comparison import (
 )
 from hkdcli.evaluation.intervals import compute_gains, compute_scores, resample_gains
 from hkdcli.evaluation.join import Bools, Table
-from hkdcli.evaluation.resampling import Bootstrap, count_images, find_interval, keep_defined
-from hkdcli.evaluation.results import BootstrapUsed, Results
+from hkdcli.evaluation.resampling import Bootstrap, describe_bootstrap, find_interval, keep_defined
+from hkdcli.evaluation.results import Results
 from hkdcli.evaluation.slices import group_records
 from hkdcli.evaluation.tally import Tally, join_tallies, tally_records
 
@@ -68,12 +68,7 @@ def compare_tables(
         tasks=tasks,
         changed=[record for pair in pairs for record in _list_changed(*pair)],
         counts={"a": scored[0].counts, "b": scored[1].counts},
-        bootstrap=BootstrapUsed(
-            resamples=bootstrap.resamples,
-            seed=bootstrap.seed,
-            level=bootstrap.level,
-            images=count_images(whole_a),
-        ),
+        bootstrap=describe_bootstrap(bootstrap, whole_a),
         definitions=dict(DEFINITIONS),
         warnings=[f"{name}: {text}" for name, each in named for text in each.warnings],
     )

@@ -27,8 +27,8 @@ from hkdcli.evaluation.judged import (
     score_judged,
 )
 from hkdcli.evaluation.predictions import Prediction, check_unique, read_predictions
-from hkdcli.evaluation.resampling import Bootstrap, count_images
-from hkdcli.evaluation.results import DEFINITIONS, BootstrapUsed, Figures, Results, TaskResults
+from hkdcli.evaluation.resampling import Bootstrap, describe_bootstrap
+from hkdcli.evaluation.results import DEFINITIONS, Figures, Results, TaskResults
 from hkdcli.evaluation.score_types import Scores
 from hkdcli.evaluation.slices import compute_phenomena, compute_slices
 from hkdcli.evaluation.tally import Tally, join_tallies, tally_records
@@ -110,7 +110,7 @@ def score_tables(
         counts=counts,
         risk_coverage=build_curve(pooled),
         calibration=build_reliability(pooled),
-        bootstrap=_describe(bootstrap, together),
+        bootstrap=describe_bootstrap(bootstrap, together) if bootstrap else None,
         definitions=dict(DEFINITIONS),
         warnings=[*warnings, *warn_intervals(metrics, intervals)],
     )
@@ -147,15 +147,6 @@ def _count_left_out(
         "extra": sum(prediction.id not in known for prediction in predictions),
         "unlabelled": sum(example.answer is None for example in examples),
     }
-
-
-def _describe(bootstrap: Bootstrap | None, tally: Tally) -> BootstrapUsed | None:
-    if bootstrap is None:
-        return None
-    images = count_images(tally)
-    return BootstrapUsed(
-        resamples=bootstrap.resamples, seed=bootstrap.seed, level=bootstrap.level, images=images
-    )
 
 
 def _score_confusion(confusion: Confusion) -> Figures:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hkdcli.evaluation.join import Ints
-from hkdcli.evaluation.results import IntervalOf
+from hkdcli.evaluation.results import BootstrapUsed, IntervalOf
 from hkdcli.evaluation.tally import Tally
 
 Floats = NDArray[np.float64]
@@ -58,6 +58,16 @@ class Interval:
 def count_images(tally: Tally) -> int:
     """How many different images the records of a tally have."""
     return len(set(tally.images))
+
+
+def describe_bootstrap(bootstrap: Bootstrap, tally: Tally) -> BootstrapUsed:
+    """Say how the intervals of a tally are drawn, as the documents hold it."""
+    return BootstrapUsed(
+        resamples=bootstrap.resamples,
+        seed=bootstrap.seed,
+        level=bootstrap.level,
+        images=count_images(tally),
+    )
 
 
 def resample(
