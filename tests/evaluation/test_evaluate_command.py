@@ -147,6 +147,14 @@ def test_reports_show_the_pictures_and_a_table_has_every_record(folder, capsys):
     assert (rows[15]["false_alarms"], rows[15]["missed"]) == ("D", "B, C")
 
 
+def test_a_table_of_records_says_why_there_is_no_answer(folder, capsys):
+    (folder / "few.jsonl").write_text('{"id": "r0", "status": "error"}\n{"id": "r1", "prediction": ["=B"]}\n')
+    assert main(["evaluate", "few.jsonl", "records.json", "--per-record", "r.csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO((folder / "r.csv").read_text())))
+    assert [row["outcome"] for row in rows[:3]] == ["error", "invalid.unknown_choice", "missing"]
+    assert rows[0]["text"] == "A red ball on the table beside a tall tree."
+
+
 def test_a_submission_is_written_checked_and_refused(folder, capsys):
     document, _ = run(capsys, "submit", "p.jsonl", "records.json", "--out", "results.zip")
     assert document == {"file": "results.zip", "records": 20, "tasks": {"hallucination": 20}}

@@ -116,6 +116,20 @@ def test_an_unusable_prediction_is_wrong_and_counted(said, count):
     assert len(result.warnings) >= 1
 
 
+def test_scores_of_sets_and_of_yes_by_hand():
+    """Six records of three phrases each: right, a false alarm, invalid, missing, abstained, and half found."""
+    examples = [
+        phrase_record(name, gold)
+        for name, gold in zip("123456", ["B", "A", "C", "D", "B", "BC"], strict=True)
+    ]
+    rows = [predict("1", "B"), predict("2", "BC"), predict("3", "AC"), predict("5", "B", abstained=True)]
+    found = evaluate_predictions([*rows, predict("6", "B")], examples).metrics
+    assert found["yes_rate"] == 4 / 18 and found["gold_yes_rate"] == 6 / 18
+    # One of six records matches; three have a legal answer; four rows say ok.
+    assert (found["set_precision"], found["set_recall"], found["set_f1"]) == (1 / 3, 1 / 6, 2 / 9)
+    assert found["coverage"] == 4 / 6 and found["selective_exact_match"] == 1 / 4
+
+
 def test_two_labels_for_one_claim_are_invalid():
     result = evaluate_predictions([predict("1", "AB")], [claim_record("1", "A")])
     assert result.counts["invalid.several"] == 1 and result.metrics["exact_match"] == 0.0
