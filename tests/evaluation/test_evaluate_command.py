@@ -84,9 +84,11 @@ def test_the_gain_over_blind_has_no_interval_where_none_is_wanted(folder, capsys
 
 def test_a_control_with_gaps_is_told_of(folder, capsys):
     lines = (folder / "blind.jsonl").read_text().splitlines(keepends=True)
+    faults = ({"status": "error"}, {"status": "abstain"}, {"prediction": ["Z"]})
+    lines[:3] = [json.dumps({"id": f"r{index}", **fault}) + "\n" for index, fault in enumerate(faults)]
     (folder / "few.jsonl").write_text("".join(lines[:18]))
     document, _ = run(capsys, "evaluate", "p.jsonl", "records.json", "--blind", "few.jsonl")
-    assert any("2 of 20 records have no legal answer in the blind" in each for each in document["warnings"])
+    assert any("5 of 20 records have no legal answer in the blind" in each for each in document["warnings"])
 
 
 def test_a_control_that_saw_images_is_refused_and_one_alone_is_told_of(folder, capsys):
