@@ -113,7 +113,9 @@ def test_a_gate_fails_with_6_after_it_has_shown_everything(folder, capsys):
 
 def test_a_comparison_lists_what_changed(folder, capsys):
     assert main(["compare", "p.jsonl", "blind.jsonl", "records.json"]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "warning: b: 20 answers were given without images" in " ".join(printed.err.split())
+    said = printed.out
     assert re.search(r"all +10 +0 +0\.0020", said)  # McNemar: 2 * 0.5 ** 10
     assert re.search(r"broken +r7 +B, C +B, C +D", said)
     assert re.search(r"hallucination +source: a +10 +0 +5 +0", said)
@@ -181,6 +183,11 @@ def test_a_submission_is_written_checked_and_refused(folder, capsys):
         (["evaluate", "p.jsonl", "records.json", "--report", "r.pdf"], "its kind is not known"),
         (["evaluate", "p.jsonl", "records.json", "--columns", "ids=x"], 'did you mean "id"'),
         (["evaluate", "p.jsonl", "records.json", "--out", "p.jsonl"], "is read by this command"),
+        (["evaluate", "p.jsonl", "records.json", "--out", "records.json"], "is read by this command"),
+        (
+            ["evaluate", "p.jsonl", "records.json", "--blind", "blind.jsonl", "--out", "blind.jsonl"],
+            "is read by this command",
+        ),
         (["evaluate", "p.jsonl", "records.json", "--out", "r.md", "--report", "r.md"], "two outputs"),
         (["evaluate", "p.jsonl", "records.json", "--fail-on-leak"], "goes with --trained-on"),
         (["compare", "p.jsonl", "blind.jsonl", "records.json", "--out", "blind.jsonl"], "is read by this"),
