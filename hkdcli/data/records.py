@@ -48,6 +48,12 @@ class Example:
             return None
         return next((choice.id for choice in self.choices if is_none_choice(choice)), None)
 
+    @property
+    def meta(self) -> Mapping[Any, Any]:
+        """The record's own `meta`; empty where it has none, or one that is no object."""
+        meta = self.extra.get("meta")
+        return meta if isinstance(meta, Mapping) else {}
+
 
 def is_none_choice(choice: Choice) -> bool:
     """Whether a choice says "No hallucination", whatever its case or final stop."""

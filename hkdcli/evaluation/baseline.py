@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hkdcli.evaluation.counting import Confusion, count_confusion
-from hkdcli.evaluation.join import Bools, Table
+from hkdcli.evaluation.counting import Confusion, count_confusion, count_groups
+from hkdcli.evaluation.join import Ints, Table
 
 MAX_LETTERS = 26  # ids are kept verbatim, so a file could have a different one in every record
 
@@ -32,18 +32,26 @@ def find_best_constant(table: Table) -> Constant:
     Returns:
         The answer's name and counts.
     """
-    constants = [Constant(name, count_confusion(table, predicted=said)) for name, said in _propose(table)]
-    return max(constants, key=lambda constant: constant.confusion.f1 or 0.0)
+    return max(_propose(table), key=lambda constant: constant.confusion.f1 or 0.0)
 
 
-def _propose(table: Table) -> Iterator[tuple[str, Bools]]:
-    """Constant answers as predictions [M], each with a name."""
+def _propose(table: Table) -> Iterator[Constant]:
+    """Constant answers with what they get right and wrong."""
     if table.is_none.any():
-        yield "always 'No hallucination'", table.is_none
-        yield "always every other choice", ~table.is_none
+        yield Constant("always 'No hallucination'", count_confusion(table, table.is_none))
+        yield Constant("always every other choice", count_confusion(table, ~table.is_none))
     else:
-        for place, label in enumerate(table.labels):
-            yield f"always {label!r}", table.label == place
+        found = _count_constants(table, table.label, len(table.labels))
+        for label, confusion in zip(table.labels, found, strict=True):
+            yield Constant(f"always {label!r}", confusion)
     counts = np.bincount(table.letter, minlength=len(table.letters))
+    found = _count_constants(table, table.letter, len(table.letters))
     for place in np.argsort(-counts, kind="stable")[:MAX_LETTERS]:
-        yield f"always choice {table.letters[place]!r}", table.letter == place
+        yield Constant(f"always choice {table.letters[place]!r}", found[place])
+
+
+def _count_constants(table: Table, groups: Ints, size: int) -> list[Confusion]:
+    """What it gets right and wrong to predict one group of choices always, for each group."""
+    gold = int(np.count_nonzero(table.gold))
+    found = count_groups(table.gold, np.ones(len(table.gold), np.bool_), groups, size)
+    return [replace(each, false_negatives=gold - each.true_positives) for each in found]

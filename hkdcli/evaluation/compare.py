@@ -22,8 +22,8 @@ from hkdcli.evaluation.comparison import (
 )
 from hkdcli.evaluation.intervals import compute_gains, compute_scores, resample_gains
 from hkdcli.evaluation.join import Bools, Table
-from hkdcli.evaluation.resampling import Bootstrap, count_images, find_interval
-from hkdcli.evaluation.results import BootstrapUsed, Results
+from hkdcli.evaluation.resampling import Bootstrap, describe_bootstrap, find_interval, keep_defined
+from hkdcli.evaluation.results import Results
 from hkdcli.evaluation.slices import group_records
 from hkdcli.evaluation.tally import Tally, join_tallies, tally_records
 
@@ -68,12 +68,7 @@ def compare_tables(
         tasks=tasks,
         changed=[record for pair in pairs for record in _list_changed(*pair)],
         counts={"a": scored[0].counts, "b": scored[1].counts},
-        bootstrap=BootstrapUsed(
-            resamples=bootstrap.resamples,
-            seed=bootstrap.seed,
-            level=bootstrap.level,
-            images=count_images(whole_a),
-        ),
+        bootstrap=describe_bootstrap(bootstrap, whole_a),
         definitions=dict(DEFINITIONS),
         warnings=[f"{name}: {text}" for name, each in named for text in each.warnings],
     )
@@ -107,15 +102,15 @@ def compute_mcnemar(pairs: Sequence[tuple[Table, Table]]) -> McNemar:
 
 
 def compute_p_value(differences: Floats) -> float | None:
-    """Two-sided bootstrap p-value of no difference: see `Difference`; None where nothing is defined.
+    """Two-sided bootstrap p-value of no difference: see `Difference`; None where fewer than half are defined.
 
     Args:
         differences: resampled, [B]; NaN where undefined.
 
     Returns:
-        p in [1 / (B + 1), 1].
+        p in [1 / (D + 1), 1] for D defined ones.
     """
-    defined = differences[~np.isnan(differences)]
+    defined = keep_defined(differences)
     if not len(defined):
         return None
     tail = min(int(np.count_nonzero(defined <= 0)), int(np.count_nonzero(defined >= 0)))
@@ -123,15 +118,16 @@ def compute_p_value(differences: Floats) -> float | None:
 
 
 def compute_smallest_detectable(differences: Floats) -> float | None:
-    """The difference that is found at `SIGNIFICANCE` with probability `POWER`; None where nothing varies.
+    """The difference that is found at `SIGNIFICANCE` with probability `POWER`.
 
     Args:
         differences: resampled, [B]; NaN where undefined.
 
     Returns:
-        (z(1 - significance / 2) + z(power)) standard deviations.
+        (z(1 - significance / 2) + z(power)) standard deviations; None where nothing varies, or fewer than
+        half are defined.
     """
-    defined = differences[~np.isnan(differences)]
+    defined = keep_defined(differences)
     if not len(defined) or not np.ptp(defined) > 0:
         return None
     return float((norm.ppf(1 - SIGNIFICANCE / 2) + norm.ppf(POWER)) * defined.std())
@@ -146,8 +142,8 @@ def _describe(
         b=b,
         difference=gain,
         interval=interval.to_json() if interval else None,
-        p_value=None if gain is None else compute_p_value(drawn),
-        smallest_detectable=None if gain is None else compute_smallest_detectable(drawn),
+        p_value=compute_p_value(drawn),
+        smallest_detectable=compute_smallest_detectable(drawn),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hkdcli.evaluation.results import BootstrapUsed, IntervalOf
+from hkdcli.evaluation.results import BootstrapUsed, IntervalOf, describe_fields
 from hkdcli.evaluation.score_types import Share
 
 SCHEMA_VERSION: Literal["1.0"] = "1.0"
@@ -27,13 +27,15 @@ class Difference(_Block):
     difference: float | None = Field(ge=-1, le=1, description="b - a")
     interval: IntervalOf | None = Field(
         description="percentile interval of the difference: both systems are resampled on the same images; "
-        "null where all resamples agree"
+        "null where all resamples agree, or fewer than half of them define both scores: then p_value and "
+        "smallest_detectable are null as well"
     )
     p_value: float | None = Field(
         ge=0,
         le=1,
         description="two-sided, of no difference: twice the smaller share of resampled differences on either "
-        "side of zero, those at zero on both, never below 1 / (resamples + 1)",
+        "side of zero, those at zero on both, among the resamples that define both scores; never below "
+        "1 / (resamples + 1) for so many",
     )
     smallest_detectable: float | None = Field(
         ge=0,
@@ -113,12 +115,13 @@ class Comparison(ComparedPart):
 
 
 def _build_definitions() -> dict[str, str]:
-    blocks = (Difference, McNemar, Flips, TaskComparison, Comparison)
+    """The words of each block as the schema has them."""
+    schema = Comparison.model_json_schema()
+    blocks = {**schema["$defs"], "Comparison": schema}
     return {
-        f"{block.__name__}.{name}": field.description
-        for block in blocks
-        for name, field in block.model_fields.items()
-        if field.description
+        f"{block}.{name}": text
+        for block, found in blocks.items()
+        for name, text in describe_fields(found.get("properties", {}))
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hkdcli.evaluation.join import Bools, Table
+from hkdcli.evaluation.join import Bools, Ints, Table
 
 Scores = dict[str, float | None]
 
@@ -47,21 +47,34 @@ class Confusion:
         )
 
 
-def count_confusion(table: Table, among: Bools | None = None, predicted: Bools | None = None) -> Confusion:
+def count_confusion(table: Table, predicted: Bools | None = None) -> Confusion:
     """Count the decisions of a table.
 
     Args:
         table: gold and predictions.
-        among: which of its decisions count, [M]; None: all.
         predicted: decisions to count instead of the table's own, [M].
 
     Returns:
         The counts.
     """
-    gold, said = table.gold, table.predicted if predicted is None else predicted
-    if among is not None:
-        gold, said = gold[among], said[among]
-    return count_decisions(gold, said)
+    return count_decisions(table.gold, table.predicted if predicted is None else predicted)
+
+
+def count_groups(gold: Bools, said: Bools, groups: Ints, size: int) -> list[Confusion]:
+    """Count the decisions of each group in one pass: a file may have as many groups as decisions.
+
+    Args:
+        gold: whether gold, [M].
+        said: whether predicted, [M].
+        groups: the group of each decision, 0 to size - 1, [M].
+        size: how many groups there are.
+
+    Returns:
+        The counts of each group.
+    """
+    parts = (gold & said, ~gold & said, gold & ~said)
+    counts = [np.bincount(groups[part], minlength=size).tolist() for part in parts]
+    return [Confusion(*each) for each in zip(*counts, strict=True)]
 
 
 def count_decisions(gold: Bools, said: Bools) -> Confusion:

@@ -15,7 +15,7 @@ from hkdcli.data.records import Example
 from hkdcli.errors import DataError
 from hkdcli.evaluation.baseline import find_best_constant
 from hkdcli.evaluation.confusion import build_confusion
-from hkdcli.evaluation.counting import Confusion, count_confusion, mean_defined
+from hkdcli.evaluation.counting import Confusion, count_groups, mean_defined
 from hkdcli.evaluation.intervals import bootstrap_scores, compute_scores
 from hkdcli.evaluation.join import Table, build_table
 from hkdcli.evaluation.judged import (
@@ -28,8 +28,8 @@ from hkdcli.evaluation.judged import (
     score_judged,
 )
 from hkdcli.evaluation.predictions import Prediction, check_unique, read_predictions
-from hkdcli.evaluation.resampling import Bootstrap, count_images
-from hkdcli.evaluation.results import DEFINITIONS, BootstrapUsed, Figures, Results, TaskResults
+from hkdcli.evaluation.resampling import Bootstrap, describe_bootstrap
+from hkdcli.evaluation.results import DEFINITIONS, Figures, Results, TaskResults
 from hkdcli.evaluation.score_types import Scores
 from hkdcli.evaluation.slices import compute_phenomena, compute_slices
 from hkdcli.evaluation.tally import Tally, join_tallies, tally_records
@@ -111,7 +111,7 @@ def score_tables(
         counts=counts,
         risk_coverage=build_curve(pooled),
         calibration=build_reliability(pooled),
-        bootstrap=_describe(bootstrap, together),
+        bootstrap=describe_bootstrap(bootstrap, together) if bootstrap else None,
         definitions=dict(DEFINITIONS),
         warnings=[*warnings, *warn_intervals(metrics, intervals)],
     )
@@ -119,10 +119,8 @@ def score_tables(
 
 def _score_task(table: Table, tally: Tally, judged: Judged, bootstrap: Bootstrap | None) -> TaskResults:
     constant = find_best_constant(table)
-    per_class = {
-        label: _score_confusion(count_confusion(table, table.label == place))
-        for place, label in enumerate(table.labels)
-    }
+    classes = count_groups(table.gold, table.predicted, table.label, len(table.labels))
+    per_class = {label: _score_confusion(found) for label, found in zip(table.labels, classes, strict=True)}
     metrics = compute_scores(tally) | score_judged(judged)
     metrics["macro_f1"] = mean_defined([scores["f1"] for scores in per_class.values()])
     metrics["constant_micro_f1"] = constant.confusion.f1
@@ -163,15 +161,6 @@ def _pair_rows(tables: Mapping[str, Table]) -> Iterator[tuple[Example, Predictio
 def _is_changed(example: Example, row: Prediction) -> bool:
     """Whether a row answers what its record does not ask any more."""
     return row.record_hash is not None and row.record_hash != hash_record(example)
-
-
-def _describe(bootstrap: Bootstrap | None, tally: Tally) -> BootstrapUsed | None:
-    if bootstrap is None:
-        return None
-    images = count_images(tally)
-    return BootstrapUsed(
-        resamples=bootstrap.resamples, seed=bootstrap.seed, level=bootstrap.level, images=images
-    )
 
 
 def _score_confusion(confusion: Confusion) -> Figures:

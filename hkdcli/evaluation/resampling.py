@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hkdcli.evaluation.join import Ints
-from hkdcli.evaluation.results import IntervalOf
+from hkdcli.evaluation.results import BootstrapUsed, IntervalOf
 from hkdcli.evaluation.tally import Tally
 
 Floats = NDArray[np.float64]
@@ -60,6 +60,16 @@ def count_images(tally: Tally) -> int:
     return len(set(tally.images))
 
 
+def describe_bootstrap(bootstrap: Bootstrap, tally: Tally) -> BootstrapUsed:
+    """Say how the intervals of a tally are drawn, as the documents hold it."""
+    return BootstrapUsed(
+        resamples=bootstrap.resamples,
+        seed=bootstrap.seed,
+        level=bootstrap.level,
+        images=count_images(tally),
+    )
+
+
 def resample(
     tally: Tally,
     score: Callable[[Mapping[str, Floats]], Mapping[str, Floats]],
@@ -85,6 +95,12 @@ def resample(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def keep_defined(values: Floats) -> Floats:
+    """The resampled scores that are not NaN, or none of them where fewer than half are not."""
+    defined = values[~np.isnan(values)]
+    return defined if 2 * len(defined) >= len(values) else defined[:0]
+
+
 def find_interval(values: Floats, level: float) -> Interval | None:
     """The percentile interval of resampled scores, those that are undefined left out.
 
@@ -96,8 +112,8 @@ def find_interval(values: Floats, level: float) -> Interval | None:
         The interval; None where fewer than half of the resamples are defined, or all are equal: then
         resampling these images says nothing of others.
     """
-    defined = values[~np.isnan(values)]
-    if 2 * len(defined) < len(values) or not np.ptp(defined) > 0:
+    defined = keep_defined(values)
+    if not len(defined) or not np.ptp(defined) > 0:
         return None
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]).tolist()
     return Interval(low, high)

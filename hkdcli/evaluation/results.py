@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
 from hkdcli.evaluation.score_types import ANSWERED, Scores, Share
+from hkdcli.evaluation.tally import MAX_CLASSES
 
 SCHEMA_VERSION: Literal["1.0"] = "1.0"
 
@@ -70,8 +71,9 @@ class ScoredPart(_Block):
     metrics: Scores
     intervals: Intervals = Field(
         description="of every score made of counts: percentile bootstrap over images, all records of one "
-        "drawn together; null where all resamples agree, so that resampling says nothing, or "
-        "half of them are undefined"
+        "drawn together, over the resamples in which the score is defined; null where these all agree, so "
+        "that resampling says nothing, or are fewer than half; macro_f1 has none where a task has more than "
+        f"{MAX_CLASSES} classes"
     )
     counts: dict[str, int]
     risk_coverage: list[Point] = Field(
@@ -94,7 +96,7 @@ class TaskResults(ScoredPart):
     )
     confusion: dict[str, dict[str, int]] = Field(
         description="factuality: records by gold label, then by predicted label or 'no answer'; {} for "
-        "hallucination, whose answers are sets"
+        f"hallucination, whose answers are sets, and for more than {MAX_CLASSES} labels"
     )
     phenomena: dict[str, dict[str, Figures]] = Field(
         description="over the choices that the records tag so, without 'No hallucination': found_rate "
@@ -114,8 +116,8 @@ class Parsing(_Block):
     by_kind: dict[str, int] = Field(description="how the parser read them")
     strict_unparsed: int = Field(description="texts in which the strict parser finds no answer")
     lenient_unparsed: int = Field(description="texts in which the lenient parser finds no answer")
-    strict_micro_f1: Share
-    lenient_micro_f1: Share
+    strict_micro_f1: Share = Field(description="micro_f1 of the whole file as the strict parser reads it")
+    lenient_micro_f1: Share = Field(description="micro_f1 of the whole file as the lenient parser reads it")
 
 
 class GainOfTask(_Block):
@@ -136,8 +138,8 @@ class LeakFound(_Block):
     """What these records share with those that the model learned from."""
 
     leak_rate: float = Field(ge=0, le=1, description="share of the records whose id or pixels training saw")
-    shared_ids: int
-    shared_images: int
+    shared_ids: int = Field(description="records whose id training saw")
+    shared_images: int = Field(description="records whose image has pixels that training saw")
 
 
 class BootstrapUsed(_Block):
@@ -188,17 +190,23 @@ GENERAL: Mapping[str, str] = {
 }
 
 
-def _describe(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def describe_fields(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give the name and description of each property of a JSON Schema that has one."""
     for name, field in fields.items():
         if text := field.get("description"):
             yield name, text
 
 
 def _build_definitions() -> dict[str, str]:
-    """The general words, then those of each score and block as the schema has them."""
+    """The general words, then those of each score and block as the schema has them.
+
+    What stands in a list or under a name of the data has its block before its own name: SliceScores.interval.
+    """
     known = Results.model_json_schema()["$defs"]
     blocks = ("Scores", "TaskResults", "LeakFound", "GainOfTask", "Parsing")
-    found = {name: text for block in blocks for name, text in _describe(known[block]["properties"])}
+    found = {name: text for block in blocks for name, text in describe_fields(known[block]["properties"])}
+    for block in ("IntervalOf", "SliceScores", "ReliabilityBin", "BootstrapUsed"):
+        found |= {f"{block}.{name}": text for name, text in describe_fields(known[block]["properties"])}
     return {**GENERAL, **found}
 
 

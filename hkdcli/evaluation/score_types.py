@@ -62,7 +62,8 @@ class Scores(TypedDict):
         Share,
         _text(
             "share of the choices other than 'No hallucination' that were predicted to be hallucinated; "
-            "above gold_yes_rate the model cries wolf, below it the model agrees too readily"
+            "above gold_yes_rate the model cries wolf, below it the model agrees too readily, or gives no "
+            "legal answer: without one nothing is predicted"
         ),
     ]
     gold_yes_rate: Annotated[Share, _text("share of the choices other than 'No hallucination' that are gold")]
@@ -108,15 +109,15 @@ class Scores(TypedDict):
         Share,
         _text(
             "mean over the records shown in more than one order (with_shifts of them) of the share of "
-            "orders whose own most probable answer is not that of the combined posterior; null where "
-            "there is no such record"
+            "orders whose own most probable answer is not that of the combined posterior; rows that do not "
+            "say it are left out; null where there is no such record"
         ),
     ]
     all_agree_rate: Annotated[
         Share,
         _text(
             "share of the records shown in more than one order whose orders all have the same most "
-            "probable answer; null where there is no such record"
+            "probable answer; rows that do not say it are left out; null where there is no such record"
         ),
     ]
     all_orders_right: Annotated[

@@ -80,11 +80,12 @@ def _score_found(sums: Sums) -> dict[str, Floats]:
 
 
 def _mean_over_tasks(sums: Sums, classes: Classes) -> Floats:
-    """Macro-F1 of each task that has classes, and the mean of these, [...]."""
-    tasks = [
-        _mean_defined([score_f1(sums, f"{name}:") for name in names]) for names in classes.values() if names
-    ]
-    return _mean_defined(tasks) if tasks else np.full_like(sums["records"], np.nan)
+    """The mean of the tasks' macro-F1, [...]; NaN where a task has too many classes to have columns."""
+    if not classes or not all(classes.values()):
+        return np.full_like(sums["records"], np.nan)
+    return _mean_defined(
+        [_mean_defined([score_f1(sums, f"{name}:") for name in names]) for names in classes.values()]
+    )
 
 
 def _mean_defined(values: Sequence[Floats]) -> Floats:

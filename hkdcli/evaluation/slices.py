@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from hkdcli.data.records import Example
 from hkdcli.evaluation.counting import Confusion, count_decisions, ratio
 from hkdcli.evaluation.intervals import bootstrap_f1
 from hkdcli.evaluation.join import Ints, Table
@@ -68,7 +66,7 @@ def group_records(table: Table) -> dict[str, dict[str, list[int]]]:
     """Indices of the records of a table by key of `meta` and value, sorted; keys of few values alone."""
     members: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for index, example in enumerate(table.records):
-        for key, value in _read_meta(example).items():
+        for key, value in example.meta.items():
             if isinstance(value, str):
                 members[str(key)][value].append(index)
     return {
@@ -83,7 +81,7 @@ def _group_choices(table: Table) -> dict[str, dict[str, list[int]]]:
     places: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     is_none, start = table.is_none.tolist(), 0
     for example in table.records:
-        for key, tags in _read_meta(example).items():
+        for key, tags in example.meta.items():
             if isinstance(tags, Mapping):
                 groups = places[str(key)]
                 for row, choice in enumerate(example.choices, start):
@@ -92,11 +90,6 @@ def _group_choices(table: Table) -> dict[str, dict[str, list[int]]]:
                         groups[value].append(row)
         start += len(example.choices)
     return places
-
-
-def _read_meta(example: Example) -> Mapping[Any, Any]:
-    meta = example.extra.get("meta")
-    return meta if isinstance(meta, Mapping) else {}
 
 
 def _score_phenomenon(table: Table, rows: Ints) -> Figures:

@@ -10,7 +10,9 @@ import numpy as np
 from hkdcli.evaluation.join import Table
 from hkdcli.evaluation.judged import ORDER_SCORES
 from hkdcli.evaluation.scores import FOUND
+from hkdcli.evaluation.tally import MAX_CLASSES
 
+MAX_LISTED = 20  # a file may name a class of its own in every record
 HEADLINE = ("micro_f1", "macro_f1", "exact_match", "hallucinated_f1")
 
 
@@ -47,8 +49,9 @@ def warn_intervals(metrics: Mapping[str, float | None], intervals: Mapping[str, 
         One text or none.
     """
     lost = [name for name in HEADLINE if metrics[name] is not None and intervals.get(name, 0) is None]
-    said = "every image scores alike, or there is one image, so resampling them says nothing"
-    return [f"no interval for {', '.join(lost)}: {said}"] if lost else []
+    said = "every image scores alike, there is one image, most resamples leave it undefined, or"
+    classes = f"a task has more than {MAX_CLASSES} classes (macro_f1)"
+    return [f"no interval for {', '.join(lost)}: {said} {classes}"] if lost else []
 
 
 def _warn_counts(counts: Mapping[str, int]) -> list[str]:
@@ -107,7 +110,8 @@ def _warn_undefined(tasks: Mapping[str, Any]) -> list[str]:
         unasked |= set() if task == "hallucination" else set(FOUND)
         found = _find_undefined(task, {name: scores[name] for name in ("metrics", "per_class", "phenomena")})
         names += [name for name in found if name not in {f"{task}.metrics.{score}" for score in unasked}]
-    return [f"undefined, so null: {', '.join(names)}"] if names else []
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return [f"undefined, so null: {', '.join(names[:MAX_LISTED])}{more}"] if names else []
 
 
 def _find_undefined(prefix: str, value: Any) -> list[str]:

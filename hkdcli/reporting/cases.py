@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import fsum
-from typing import Any, Literal
+from typing import Literal
 
 from hkdcli.data.records import Example
 from hkdcli.evaluation.certainty import Certainty
@@ -159,14 +159,14 @@ def _build_case(table: Table, index: int) -> Case:
         text=None if row is None else row.text,
         confidence=certainty.confidence,
         posterior=_build_posterior(example, certainty),
-        slices={str(key): value for key, value in _read_meta(example).items() if isinstance(value, str)},
+        slices={str(key): value for key, value in example.meta.items() if isinstance(value, str)},
         kinds=("no answer",) if fault else tuple(_find_kinds(example, choices)),
     )
 
 
 def _build_choices(table: Table, index: int, certainty: Certainty) -> Iterator[CaseChoice]:
     example = table.records[index]
-    tags = {str(key): value for key, value in _read_meta(example).items() if isinstance(value, Mapping)}
+    tags = {str(key): value for key, value in example.meta.items() if isinstance(value, Mapping)}
     start, end = table.record.searchsorted([index, index + 1]).tolist()
     for choice, gold, predicted in zip(
         example.choices, table.gold[start:end].tolist(), table.predicted[start:end].tolist(), strict=True
@@ -210,8 +210,3 @@ def _find_kinds(example: Example, choices: tuple[CaseChoice, ...]) -> Iterator[K
         yield "missed"
     if "FP" in found:
         yield "false alarm"
-
-
-def _read_meta(example: Example) -> Mapping[Any, Any]:
-    meta = example.extra.get("meta")
-    return meta if isinstance(meta, Mapping) else {}

@@ -53,6 +53,10 @@ def test_changes_by_hand():
     assert changes == {"1": "broken", "2": "fixed", "3": "other", "5": "broken"}
     assert (found.flips.fixed, found.flips.broken, found.flips.other, found.flips.records) == (1, 2, 1, 5)
     assert found.tasks["factuality"].flips.broken == 1
+    assert (found.tasks["factuality"].mcnemar.only_a, found.tasks["factuality"].mcnemar.only_b) == (1, 0)
+    assert found.tasks["factuality"].scores["exact_match"].difference == -1
+    assert (found.counts["a"]["missing"], found.counts["b"]["missing"]) == (0, 1)
+    assert found.bootstrap.level == BOOTSTRAP.level and found.bootstrap.resamples == BOOTSTRAP.resamples
     last = found.changed[0]
     assert (last.id, last.gold, last.a, last.b) == ("5", ["A"], ["A"], None)
     assert (found.mcnemar.only_a, found.mcnemar.only_b) == (2, 1)
@@ -117,6 +121,32 @@ def test_p_values_by_hand():
     assert compute_p_value(np.array([np.nan])) is None
     assert compute_smallest_detectable(np.array([0.5, 0.5])) is None
     assert compute_smallest_detectable(np.array([-1.0, 1.0])) == pytest.approx(2.8016, abs=1e-4)
+
+
+def test_what_most_resamples_leave_undefined_has_neither_interval_nor_test():
+    mostly = np.array([0.1, 0.2, np.nan, np.nan, np.nan])
+    assert compute_p_value(mostly) is None and compute_smallest_detectable(mostly) is None
+    half = np.array([0.1, 0.2, np.nan, np.nan])
+    assert compute_p_value(half) == 1 / 3 and compute_smallest_detectable(half) > 0
+
+
+def test_the_interval_of_a_difference_has_the_level_that_is_asked_for():
+    examples, first = draw(1)
+    _, second = draw(2, accuracy=0.8)
+    half, most = (
+        compare(first, second, examples, replace(BOOTSTRAP, level=level)).scores["exact_match"].interval
+        for level in (0.5, 0.95)
+    )
+    assert half["half_width"] == pytest.approx(most["half_width"] * 0.6745 / 1.96, rel=0.15)
+
+
+def test_a_score_that_one_side_lacks_has_no_difference():
+    examples = [phrase_record(str(index), "BC"[index % 2]) for index in range(20)]
+    examples = [replace(each, image=each.id) for each in examples]
+    said = [predict(each.id, "B") for each in examples]
+    found = compare([], said, examples).scores["micro_precision"]
+    assert (found.a, found.b) == (None, 0.5)
+    assert found.difference is found.interval is found.p_value is found.smallest_detectable is None
 
 
 def test_the_document_survives_writing_and_defines_itself():

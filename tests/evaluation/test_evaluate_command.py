@@ -76,11 +76,19 @@ def test_the_gain_over_blind_stands_beside_each_score(folder, capsys):
     assert re.search(r"all +exact_match +0\.250 +\+0\.500 ± 0\.\d+", capsys.readouterr().out)
 
 
+def test_the_gain_over_blind_has_no_interval_where_none_is_wanted(folder, capsys):
+    arguments = ["--blind", "blind.jsonl", "--no-intervals"]
+    document, _ = run(capsys, "evaluate", "p.jsonl", "records.json", *arguments)
+    assert document["blind"]["gain"]["exact_match"] == 0.5 and document["blind"]["gain_intervals"] == {}
+
+
 def test_a_control_with_gaps_is_told_of(folder, capsys):
     lines = (folder / "blind.jsonl").read_text().splitlines(keepends=True)
+    faults = ({"status": "error"}, {"status": "abstain"}, {"prediction": ["Z"]})
+    lines[:3] = [json.dumps({"id": f"r{index}", **fault}) + "\n" for index, fault in enumerate(faults)]
     (folder / "few.jsonl").write_text("".join(lines[:18]))
     document, _ = run(capsys, "evaluate", "p.jsonl", "records.json", "--blind", "few.jsonl")
-    assert any("2 of 20 records have no legal answer in the blind" in each for each in document["warnings"])
+    assert any("5 of 20 records have no legal answer in the blind" in each for each in document["warnings"])
 
 
 def test_a_control_that_saw_images_is_refused_and_one_alone_is_told_of(folder, capsys):
@@ -105,7 +113,9 @@ def test_a_gate_fails_with_6_after_it_has_shown_everything(folder, capsys):
 
 def test_a_comparison_lists_what_changed(folder, capsys):
     assert main(["compare", "p.jsonl", "blind.jsonl", "records.json"]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "warning: b: 20 answers were given without images" in " ".join(printed.err.split())
+    said = printed.out
     assert re.search(r"all +10 +0 +0\.0020", said)  # McNemar: 2 * 0.5 ** 10
     assert re.search(r"broken +r7 +B, C +B, C +D", said)
     assert re.search(r"hallucination +source: a +10 +0 +5 +0", said)
@@ -141,6 +151,14 @@ def test_reports_show_the_pictures_and_a_table_has_every_record(folder, capsys):
     assert (rows[15]["false_alarms"], rows[15]["missed"]) == ("D", "B, C")
 
 
+def test_a_table_of_records_says_why_there_is_no_answer(folder, capsys):
+    (folder / "few.jsonl").write_text('{"id": "r0", "status": "error"}\n{"id": "r1", "prediction": ["=B"]}\n')
+    assert main(["evaluate", "few.jsonl", "records.json", "--per-record", "r.csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO((folder / "r.csv").read_text())))
+    assert [row["outcome"] for row in rows[:3]] == ["error", "invalid.unknown_choice", "missing"]
+    assert rows[0]["text"] == "A red ball on the table beside a tall tree."
+
+
 def test_a_submission_is_written_checked_and_refused(folder, capsys):
     document, _ = run(capsys, "submit", "p.jsonl", "records.json", "--out", "results.zip")
     assert document == {"file": "results.zip", "records": 20, "tasks": {"hallucination": 20}}
@@ -174,6 +192,11 @@ def test_records_of_training_are_never_overwritten(folder, option):
         (["evaluate", "p.jsonl", "records.json", "--report", "r.pdf"], "its kind is not known"),
         (["evaluate", "p.jsonl", "records.json", "--columns", "ids=x"], 'did you mean "id"'),
         (["evaluate", "p.jsonl", "records.json", "--out", "p.jsonl"], "is read by this command"),
+        (["evaluate", "p.jsonl", "records.json", "--out", "records.json"], "is read by this command"),
+        (
+            ["evaluate", "p.jsonl", "records.json", "--blind", "blind.jsonl", "--out", "blind.jsonl"],
+            "is read by this command",
+        ),
         (["evaluate", "p.jsonl", "records.json", "--out", "r.md", "--report", "r.md"], "two outputs"),
         (["evaluate", "p.jsonl", "records.json", "--fail-on-leak"], "goes with --trained-on"),
         (["compare", "p.jsonl", "blind.jsonl", "records.json", "--out", "blind.jsonl"], "is read by this"),

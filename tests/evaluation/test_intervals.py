@@ -11,6 +11,7 @@ from gold_records import claim_record, phrase_record, predict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hkdcli.data.records import Choice
 from hkdcli.evaluation.intervals import (
     bootstrap_scores,
     compute_gains,
@@ -22,7 +23,7 @@ from hkdcli.evaluation.join import build_table
 from hkdcli.evaluation.metrics import Bootstrap, evaluate_predictions
 from hkdcli.evaluation.resampling import find_interval, resample
 from hkdcli.evaluation.scores import score_f1, score_sums
-from hkdcli.evaluation.tally import Tally, join_tallies, tally_records
+from hkdcli.evaluation.tally import MAX_CLASSES, Tally, join_tallies, tally_records
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from interval_coverage import measure_coverage
@@ -129,6 +130,43 @@ def test_where_all_images_score_alike_there_is_no_interval():
     assert any("no interval" in warning for warning in results.warnings)
 
 
+def test_macro_f1_over_all_has_no_interval_where_a_task_has_too_many_classes():
+    """Else the interval would be of the macro-F1 of the other task alone."""
+    examples, predictions = draw_case(3)
+    texts = [f"label {index}" for index in range(64)]
+    examples = [
+        each
+        if each.task == "hallucination"
+        else replace(each, choices=tuple(map(Choice, "ABCD", texts[place : place + 4])))
+        for place, each in enumerate(examples)
+    ]
+    results = evaluate_predictions(predictions, examples, BOOTSTRAP)
+    assert len(results.tasks["factuality"].per_class) > MAX_CLASSES
+    assert results.metrics["macro_f1"] is not None and results.intervals["macro_f1"] is None
+    assert results.tasks["hallucination"].intervals["macro_f1"] is not None
+    assert any("no interval for macro_f1" in text and "classes" in text for text in results.warnings)
+
+
+def test_a_part_of_a_tally_has_the_counts_and_images_of_its_records():
+    counts = Tally({"tp": np.arange(4), "fp": np.ones(4, np.int64)}, ("a", "a", "b", "c"), {})
+    part = counts.select(np.array([1, 3]), ["tp"])
+    assert part.images == ("a", "c") and {name: each.tolist() for name, each in part.columns.items()} == {
+        "tp": [1, 3]
+    }
+
+
+def test_a_slice_has_the_interval_of_its_records_alone():
+    examples, predictions = draw_case(4, 80, 2)
+    examples = [
+        replace(each, extra={"meta": {"half": "xy"[place >= 40]}}) for place, each in enumerate(examples)
+    ]
+    second = evaluate_predictions(predictions, examples[40:], BOOTSTRAP).tasks["factuality"]
+    found = evaluate_predictions(predictions, examples, BOOTSTRAP).tasks["factuality"].slices["half"]["y"]
+    assert (found["records"], found["micro_f1"]) == (20, second.metrics["micro_f1"])
+    for edge in ("low", "high"):  # the kinds of images are others, so the draws are, too
+        assert found["interval"][edge] == pytest.approx(second.intervals["micro_f1"][edge], abs=0.03)
+
+
 def test_one_image_gives_no_interval():
     examples, predictions = draw_case(2, 10, per_image=10)
     assert set(bootstrap_scores(tally(examples, predictions), BOOTSTRAP).values()) == {None}
@@ -137,6 +175,7 @@ def test_one_image_gives_no_interval():
 def test_an_interval_needs_half_of_the_resamples():
     values = np.array([0.1, 0.2, 0.3, np.nan])
     assert find_interval(values, 0.95).low == pytest.approx(0.105)
+    assert find_interval(values, 0.9).high == pytest.approx(0.29)
     assert find_interval(np.array([0.1, 0.2, np.nan, np.nan, np.nan]), 0.95) is None
     assert find_interval(np.array([np.nan]), 0.95) is None
 

@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_score, recall_score
 
 from hkdcli.data.datasets import hash_record
+from hkdcli.data.records import Choice
 from hkdcli.errors import DataError
-from hkdcli.evaluation.metrics import DEFINITIONS, evaluate_predictions
+from hkdcli.evaluation.baseline import find_best_constant
+from hkdcli.evaluation.counting import Confusion, count_groups
+from hkdcli.evaluation.metrics import DEFINITIONS, evaluate_predictions, join_predictions
 
 
 def test_hallucination_by_hand():
@@ -77,6 +80,25 @@ def test_a_confusion_matrix_by_hand():
     assert evaluate_predictions([], [phrase_record("1", "B")]).tasks["hallucination"].confusion == {}
 
 
+def test_a_class_of_its_own_in_every_record_costs_no_more_than_the_record():
+    """Labels may be any text, so there may be as many as decisions: each is counted in one pass over all."""
+    count, texts = 12_000, "abcd"
+    examples = [
+        replace(
+            claim_record(str(i), "A"),
+            choices=tuple(Choice(letter.upper(), f"{letter} {i}") for letter in texts),
+        )
+        for i in range(count)
+    ]
+    table = join_predictions([predict(str(i), "AB"[i % 2]) for i in range(count)], examples)["factuality"]
+    constant = find_best_constant(table)
+    counts = count_groups(table.gold, table.predicted, table.label, len(table.labels))
+    assert constant.name == "always choice 'A'" and constant.confusion.f1 == 1.0
+    by_label = dict(zip(table.labels, counts, strict=True))
+    assert by_label["a 0"] == Confusion(1, 0, 0) and by_label["a 1"] == Confusion(0, 0, 1)
+    assert by_label["b 1"] == Confusion(0, 1, 0) and by_label["c 1"] == Confusion(0, 0, 0)
+
+
 def test_both_tasks_in_one_file():
     examples = [phrase_record("1", "B"), claim_record("2", "A"), claim_record("3", "B")]
     result = evaluate_predictions([predict("1", "B"), predict("2", "A"), predict("3", "A")], examples)
@@ -109,6 +131,20 @@ def test_an_unusable_prediction_is_wrong_and_counted(said, count):
     assert result.counts["extra"] == int(said.id == "another")
     assert result.metrics["micro_recall"] == 0.5 and result.metrics["micro_precision"] == 1.0
     assert len(result.warnings) >= 1
+
+
+def test_scores_of_sets_and_of_yes_by_hand():
+    """Records of three phrases each: right, a false alarm, invalid, missing, abstained, and half found."""
+    examples = [
+        phrase_record(name, gold)
+        for name, gold in zip("123456", ["B", "A", "C", "D", "B", "BC"], strict=True)
+    ]
+    rows = [predict("1", "B"), predict("2", "BC"), predict("3", "AC"), predict("5", "B", abstained=True)]
+    found = evaluate_predictions([*rows, predict("6", "B")], examples).metrics
+    assert found["yes_rate"] == 4 / 18 and found["gold_yes_rate"] == 6 / 18
+    # One of six records matches; three have a legal answer; four rows say ok.
+    assert (found["set_precision"], found["set_recall"], found["set_f1"]) == (1 / 3, 1 / 6, 2 / 9)
+    assert found["coverage"] == 4 / 6 and found["selective_exact_match"] == 1 / 4
 
 
 def test_two_labels_for_one_claim_are_invalid():

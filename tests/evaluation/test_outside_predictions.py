@@ -62,6 +62,11 @@ def test_named_columns_reach_into_objects(tmp_path):
     assert (second.id, second.text, second.certainty.confidence, second.failed) == ("8", "D", None, True)
 
 
+def test_a_row_that_is_no_object_is_refused_also_with_named_columns(tmp_path):
+    path = write(tmp_path, "p.jsonl", '{"question_id": 1, "response": "B", "score": 1}\n["q2", "B"]\n"q3"\n')
+    assert [row[:2] for row in refuse(path, OTHER)] == [("prediction.type", ":2"), ("prediction.type", ":3")]
+
+
 def test_a_mapping_gives_a_row_for_each_id(tmp_path):
     path = write(tmp_path, "p.json", '{"q1": "The answer is B", "q2": ["B", "C"], "q3": ""}')
     assert get_answers(read_predictions(path)) == [
