@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from hkdcli.evaluation.intervals import compute_gains, render_intervals, resample_gains
 from hkdcli.evaluation.join import Table
-from hkdcli.evaluation.resampling import Bootstrap, find_intervals
+from hkdcli.evaluation.resampling import Bootstrap, count_images, find_intervals
 from hkdcli.evaluation.results import Blind, GainOfTask, Intervals, Results
 from hkdcli.evaluation.tally import Tally, join_tallies, tally_records
 
@@ -50,4 +50,4 @@ def _draw_intervals(first: Tally, second: Tally, bootstrap: Bootstrap | None) ->
     if bootstrap is None:
         return {}
     drawn = resample_gains(first, second, bootstrap)
-    return render_intervals(find_intervals(drawn, bootstrap.level))
+    return render_intervals(find_intervals(drawn, bootstrap.level, count_images(first)))

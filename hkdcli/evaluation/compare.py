@@ -22,7 +22,14 @@ from hkdcli.evaluation.comparison import (
 )
 from hkdcli.evaluation.intervals import compute_gains, compute_scores, resample_gains
 from hkdcli.evaluation.join import Bools, Table
-from hkdcli.evaluation.resampling import Bootstrap, describe_bootstrap, find_interval, keep_defined
+from hkdcli.evaluation.resampling import (
+    Bootstrap,
+    Interval,
+    count_images,
+    describe_bootstrap,
+    find_intervals,
+    keep_defined,
+)
 from hkdcli.evaluation.results import Results
 from hkdcli.evaluation.slices import group_records
 from hkdcli.evaluation.tally import Tally, join_tallies, tally_records
@@ -78,8 +85,9 @@ def compare_tallies(first: Tally, second: Tally, bootstrap: Bootstrap) -> dict[s
     """Compare every score of counts of two tallies of the same records, but what neither of them has."""
     sides = compute_scores(first), compute_scores(second)
     gains, drawn = compute_gains(first, second), resample_gains(first, second, bootstrap)
+    intervals = find_intervals(drawn, bootstrap.level, count_images(first))
     return {
-        name: _describe(sides[0][name], sides[1][name], gains[name], drawn[name], bootstrap)
+        name: _describe(sides[0][name], sides[1][name], gains[name], drawn[name], intervals[name])
         for name in gains
         if sides[0][name] is not None or sides[1][name] is not None
     }
@@ -134,9 +142,8 @@ def compute_smallest_detectable(differences: Floats) -> float | None:
 
 
 def _describe(
-    a: float | None, b: float | None, gain: float | None, drawn: Floats, bootstrap: Bootstrap
+    a: float | None, b: float | None, gain: float | None, drawn: Floats, interval: Interval | None
 ) -> Difference:
-    interval = find_interval(drawn, bootstrap.level)
     return Difference(
         a=a,
         b=b,

@@ -26,7 +26,7 @@ class Difference(_Block):
     b: Share
     difference: float | None = Field(ge=-1, le=1, description="b - a")
     interval: IntervalOf | None = Field(
-        description="percentile interval of the difference: both systems are resampled on the same images; "
+        description="expanded percentile interval of the difference, both resampled on the same images; "
         "null where all resamples agree, or fewer than half of them define both scores: then p_value and "
         "smallest_detectable are null as well"
     )

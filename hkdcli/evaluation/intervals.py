@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from hkdcli.evaluation.resampling import Bootstrap, Interval, find_intervals, resample
+from hkdcli.evaluation.resampling import Bootstrap, Interval, count_images, find_intervals, resample
 from hkdcli.evaluation.results import Intervals
 from hkdcli.evaluation.scores import read_score, score_f1, score_sums
 from hkdcli.evaluation.tally import Classes, Tally, pair_tallies
@@ -26,13 +26,13 @@ def bootstrap_scores(tally: Tally, bootstrap: Bootstrap | None) -> Intervals:
     if bootstrap is None:
         return {}
     drawn = resample(tally, partial(score_sums, classes=tally.classes), bootstrap)
-    return render_intervals(find_intervals(drawn, bootstrap.level))
+    return render_intervals(find_intervals(drawn, bootstrap.level, count_images(tally)))
 
 
 def bootstrap_f1(tally: Tally, bootstrap: Bootstrap) -> Interval | None:
     """The interval of micro-F1 alone, of a tally that may have no columns but tp, fp and fn."""
     drawn = resample(tally, lambda sums: {"micro_f1": score_f1(sums)}, bootstrap)
-    return find_intervals(drawn, bootstrap.level)["micro_f1"]
+    return find_intervals(drawn, bootstrap.level, count_images(tally))["micro_f1"]
 
 
 def compute_gains(first: Tally, second: Tally) -> dict[str, float | None]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
 
 from hkdcli.evaluation.join import Ints
 from hkdcli.evaluation.results import BootstrapUsed, IntervalOf
@@ -101,12 +102,17 @@ def keep_defined(values: Floats) -> Floats:
     return defined if 2 * len(defined) >= len(values) else defined[:0]
 
 
-def find_interval(values: Floats, level: float) -> Interval | None:
-    """The percentile interval of resampled scores, those that are undefined left out.
+def find_interval(values: Floats, level: float, images: int) -> Interval | None:
+    """The expanded percentile interval of resampled scores, those that are undefined left out.
+
+    Resamples of G images spread too little, by sqrt((G - 1) / G), and a spread that is itself estimated asks
+    for Student's t in place of the normal distribution. So the interval reaches as much further into the
+    tails (Hesterberg, arXiv 1411.5279); with many images the middle `level` of the resamples lie in it.
 
     Args:
         values: [B].
-        level: share of the resamples that lie in it, in (0, 1).
+        level: how often the interval should hold the true score, in (0, 1).
+        images: how many images were drawn from, G, at least 1.
 
     Returns:
         The interval; None where fewer than half of the resamples are defined, or all are equal: then
@@ -115,13 +121,14 @@ def find_interval(values: Floats, level: float) -> Interval | None:
     defined = keep_defined(values)
     if not len(defined) or not np.ptp(defined) > 0:
         return None
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    tail = ndtr(stdtrit(images - 1, (1 - level) / 2) * np.sqrt(images / (images - 1)))
+    low, high = np.quantile(defined, [tail, 1 - tail]).tolist()
     return Interval(low, high)
 
 
-def find_intervals(values: Mapping[str, Floats], level: float) -> dict[str, Interval | None]:
+def find_intervals(values: Mapping[str, Floats], level: float, images: int) -> dict[str, Interval | None]:
     """The interval of each resampled score, [B] each: see `find_interval`."""
-    return {name: find_interval(each, level) for name, each in values.items()}
+    return {name: find_interval(each, level, images) for name, each in values.items()}
 
 
 def _find_kinds(tally: Tally, names: list[str]) -> tuple[Floats, Ints]:

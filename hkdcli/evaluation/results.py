@@ -71,9 +71,10 @@ class ScoredPart(_Block):
     metrics: Scores
     intervals: Intervals = Field(
         description="of every score made of counts: percentile bootstrap over images, all records of one "
-        "drawn together, over the resamples in which the score is defined; null where these all agree, so "
-        "that resampling says nothing, or are fewer than half; macro_f1 has none where a task has more than "
-        f"{MAX_CLASSES} classes"
+        "drawn together, over the resamples in which the score is defined, reaching as much further into "
+        "the tails as few images ask for (expanded percentiles of Hesterberg, arXiv 1411.5279); null where "
+        "these resamples all agree, so that resampling says nothing, or are fewer than half; macro_f1 has "
+        f"none where a task has more than {MAX_CLASSES} classes"
     )
     counts: dict[str, int]
     risk_coverage: list[Point] = Field(

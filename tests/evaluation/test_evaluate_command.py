@@ -144,7 +144,7 @@ def test_reports_show_the_pictures_and_a_table_has_every_record(folder, capsys):
     assert main(["evaluate", "p.jsonl", "records.json", *reports]) == 0
     page = (folder / "r.html").read_text()
     assert page.count("data:image/webp;base64,") == 3 and "3 of 5" in page
-    assert "0.750 ± 0.175" in (folder / "r.md").read_text()
+    assert "0.750 ± 0.200" in (folder / "r.md").read_text()
     rows = list(csv.DictReader(io.StringIO((folder / "r.csv").read_text())))
     assert len(rows) == 20 and [row["outcome"] for row in rows] == ["right"] * 15 + ["wrong"] * 5
     assert (rows[15]["gold"], rows[15]["prediction"]) == ("B, C", "D")
