@@ -11,6 +11,7 @@ from hkdcli.result_tables import tabulate_comparison
 from hkdcli.scored_files import PredictionOptions, check_outputs, pause_collection, score_file
 
 SILENT = SilentReporter()
+ROUNDING = 1e-12  # 0.8 - 0.7 is more than 0.1
 
 
 def compare(
@@ -53,6 +54,6 @@ def compare(
     if out is not None:
         write_json(out, document)
     loss = comparison.scores["micro_f1"].loss
-    is_worse = fail_if_worse is not None and loss > fail_if_worse
+    is_worse = fail_if_worse is not None and loss > fail_if_worse + ROUNDING
     said = f"micro_f1 falls by {loss:.4f}, and {fail_if_worse:g} is allowed" if is_worse else ""
     return Outcome(document, tables=tabulate_comparison(comparison), failed_gate=said)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, norm
+from scipy.stats import binom, norm
 
 from hkdcli import __version__
 from hkdcli.evaluation.comparison import (
@@ -21,7 +21,7 @@ from hkdcli.evaluation.comparison import (
     TaskComparison,
 )
 from hkdcli.evaluation.intervals import compute_gains, compute_scores, resample_gains
-from hkdcli.evaluation.join import Bools, Table
+from hkdcli.evaluation.join import Bools, Ints, Table
 from hkdcli.evaluation.resampling import (
     Bootstrap,
     Interval,
@@ -94,7 +94,7 @@ def compare_tallies(first: Tally, second: Tally, bootstrap: Bootstrap) -> dict[s
 
 
 def compute_mcnemar(pairs: Sequence[tuple[Table, Table]]) -> McNemar:
-    """Exact two-sided McNemar test of exact match.
+    """McNemar's exact test of exact match, over images.
 
     Args:
         pairs: tables of both systems, task by task.
@@ -102,11 +102,35 @@ def compute_mcnemar(pairs: Sequence[tuple[Table, Table]]) -> McNemar:
     Returns:
         The discordant records, and p; 1 where there are none.
     """
-    only_a = sum(int(np.count_nonzero(a.matched & ~b.matched)) for a, b in pairs)
-    only_b = sum(int(np.count_nonzero(b.matched & ~a.matched)) for a, b in pairs)
-    discordant = only_a + only_b
-    p_value = float(binomtest(only_a, discordant).pvalue) if discordant else 1.0
-    return McNemar(only_a=only_a, only_b=only_b, p_value=min(p_value, 1.0))
+    only_a = only_b = 0
+    gains: Counter[str] = Counter()
+    for a, b in pairs:
+        gained = b.matched.astype(np.int64) - a.matched
+        only_a += int(np.count_nonzero(gained < 0))
+        only_b += int(np.count_nonzero(gained > 0))
+        for example, gain in zip(a.records, gained.tolist(), strict=True):
+            gains[example.image] += gain
+    p_value = compute_flip_p_value(np.array(list(gains.values()), np.int64))
+    return McNemar(only_a=only_a, only_b=only_b, p_value=p_value)
+
+
+def compute_flip_p_value(gains: Ints) -> float:
+    """Two-sided exact p-value of gains whose signs are by chance: see `McNemar`.
+
+    Args:
+        gains: records that b gains over a, by image.
+
+    Returns:
+        p in [0, 1]; 1 where all gains are 0.
+    """
+    gained = np.ones(1)  # chances that the gains that are kept positive add up to 0, 1, ...
+    for size, count in zip(*np.unique(np.abs(gains[gains != 0]), return_counts=True), strict=True):
+        kept = np.zeros(size * count + 1)
+        kept[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        gained = np.convolve(gained, kept)
+    total = len(gained) - 1
+    is_as_far = np.abs(2 * np.arange(total + 1) - total) >= abs(int(gains.sum()))
+    return min(1.0, float(gained[is_as_far].sum()))
 
 
 def compute_p_value(differences: Floats) -> float | None:
@@ -116,13 +140,13 @@ def compute_p_value(differences: Floats) -> float | None:
         differences: resampled, [B]; NaN where undefined.
 
     Returns:
-        p in [1 / (D + 1), 1] for D defined ones.
+        p in [2 / (D + 1), 1] for D defined ones.
     """
     defined = keep_defined(differences)
     if not len(defined):
         return None
     tail = min(int(np.count_nonzero(defined <= 0)), int(np.count_nonzero(defined >= 0)))
-    return min(1.0, max(2 * tail, 1) / (len(defined) + 1))
+    return min(1.0, 2 * (tail + 1) / (len(defined) + 1))
 
 
 def compute_smallest_detectable(differences: Floats) -> float | None:

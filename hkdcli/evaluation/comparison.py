@@ -34,8 +34,8 @@ class Difference(_Block):
         ge=0,
         le=1,
         description="two-sided, of no difference: twice the smaller share of resampled differences on either "
-        "side of zero, those at zero on both, among the resamples that define both scores; never below "
-        "1 / (resamples + 1) for so many",
+        "side of zero, those at zero on both and the file itself included, among the resamples that define "
+        "both scores: 2 (1 + tail) / (1 + resamples), so never below 2 / (1 + resamples)",
     )
     smallest_detectable: float | None = Field(
         ge=0,
@@ -57,8 +57,9 @@ class McNemar(_Block):
     p_value: float = Field(
         ge=0,
         le=1,
-        description="two-sided exact binomial test of only_a against only_b (McNemar); it takes records as "
-        "independent, also those of one image, where the bootstrap does not",
+        description="two-sided exact test over images: if neither system were better, each image's only_b - "
+        "only_a would have either sign by chance; p is the share of all choices of signs whose sum is as far "
+        "from 0. With one record an image this is McNemar's exact test",
     )
 
 

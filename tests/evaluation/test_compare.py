@@ -3,13 +3,19 @@
 import json
 import random
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 from gold_records import claim_record, phrase_record, predict
 from scipy.stats import binomtest
 
-from hkdcli.evaluation.compare import compare_tables, compute_p_value, compute_smallest_detectable
+from hkdcli.evaluation.compare import (
+    compare_tables,
+    compute_flip_p_value,
+    compute_p_value,
+    compute_smallest_detectable,
+)
 from hkdcli.evaluation.comparison import DEFINITIONS, Comparison
 from hkdcli.evaluation.metrics import Bootstrap, join_predictions, score_tables
 
@@ -94,6 +100,21 @@ def test_mcnemar_is_the_exact_binomial_of_the_discordant_records():
     assert found.p_value == pytest.approx(binomtest(only_a, only_a + only_b, 0.5).pvalue)
 
 
+@pytest.mark.parametrize("gains", [[1, 1, 1, -1], [3, -1, 2], [2, 2, -1, 0, 5, 1], [0, 0], [], [4], [-2, 3]])
+def test_mcnemar_over_images_counts_all_choices_of_signs(gains):
+    choices = product((1, -1), repeat=len(gains))
+    flipped = [sum(s * g for s, g in zip(signs, gains, strict=True)) for signs in choices]
+    expected = sum(abs(each) >= abs(sum(gains)) for each in flipped) / len(flipped)
+    assert compute_flip_p_value(np.array(gains, np.int64)) == pytest.approx(expected)
+
+
+def test_ten_records_of_one_image_that_are_fixed_together_are_one_gain():
+    examples = [replace(claim_record(str(index), "A"), image="one.png") for index in range(10)]
+    first, second = ([predict(each.id, letter) for each in examples] for letter in "BA")
+    found = compare(first, second, examples).mcnemar
+    assert (found.only_a, found.only_b, found.p_value) == (0, 10, 1.0)
+
+
 def test_a_large_difference_is_found_and_a_small_one_is_not():
     examples, first = draw(1, 300, accuracy=0.5)
     _, better = draw(2, 300, accuracy=0.9)
@@ -115,8 +136,8 @@ def test_slices_tell_where_records_changed():
 
 
 def test_p_values_by_hand():
-    assert compute_p_value(np.array([0.1] * 97 + [-0.1] * 3)) == 6 / 101
-    assert compute_p_value(np.array([0.1] * 100)) == 1 / 101
+    assert compute_p_value(np.array([0.1] * 97 + [-0.1] * 3)) == 8 / 101
+    assert compute_p_value(np.array([0.1] * 100)) == 2 / 101
     assert compute_p_value(np.array([0.0] * 100)) == 1
     assert compute_p_value(np.array([np.nan])) is None
     assert compute_smallest_detectable(np.array([0.5, 0.5])) is None
