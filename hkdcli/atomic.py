@@ -72,7 +72,8 @@ def disk_errors(path: Path) -> Iterator[None]:
         number = _find_errno(error)
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise MachineLimitError(
-                f"{path}: no space left to write", hint="Free some space, then --resume."
+                f"{path}: no space left to write",
+                hint="Free some space and try again, with --resume where the command has it.",
             ) from error
         if number in _REFUSALS:
             raise SetupError(

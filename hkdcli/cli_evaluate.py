@@ -85,6 +85,7 @@ def evaluate(
     images: Images = None,
     encoding: Encoding = "utf-8",
     strict: Strict = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Score predictions against the answers in the data, joined by id, with intervals and reports."""
@@ -99,6 +100,7 @@ def evaluate(
         reports=check_reports(report or []),
         gallery=gallery,
         per_record=per_record,
+        overwrite=overwrite,
     )
     source = DataOptions(data, images, "error", limit, encoding, strict=strict)
     end(console, engine.evaluate(predictions, source, options, out=out, reporter=console))
@@ -124,6 +126,7 @@ def compare(
     columns: Columns = None,
     encoding: Encoding = "utf-8",
     strict: Strict = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Compare two systems on the same records: what B gains over A, how surely, and where it changed."""
@@ -131,7 +134,14 @@ def compare(
     source = DataOptions(data, on_bad="error", encoding=encoding, strict=strict)
     reading = PredictionOptions(columns, parser)
     compared = engine.compare(
-        first, second, source, reading, fail_if_worse=fail_if_worse, out=out, reporter=console
+        first,
+        second,
+        source,
+        reading,
+        fail_if_worse=fail_if_worse,
+        out=out,
+        overwrite=overwrite,
+        reporter=console,
     )
     end(console, compared)
 

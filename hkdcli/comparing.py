@@ -22,6 +22,7 @@ def compare(
     *,
     fail_if_worse: float | None = None,
     out: Path | None = None,
+    overwrite: bool = False,
     reporter: Reporter = SILENT,
 ) -> Outcome:
     """Compare two systems on the same records.
@@ -33,6 +34,7 @@ def compare(
         reading: How the predictions are read.
         fail_if_worse: The gate is not met where micro-F1 over all records falls by more than this.
         out: Where to write the comparison as JSON; null writes nothing.
+        overwrite: Replace an earlier one.
         reporter: Told about warnings.
 
     Returns:
@@ -42,7 +44,8 @@ def compare(
     from hkdcli.evaluation.compare import compare_tables
     from hkdcli.evaluation.metrics import Bootstrap
 
-    check_outputs([] if out is None else [out], [first, second, Path(data.source)])
+    inputs = [first, second, Path(data.source)]
+    check_outputs([] if out is None else [out], inputs, overwrite=overwrite)
     reading = reading or PredictionOptions()
     with pause_collection():
         dataset = open_data(data, reporter)

@@ -34,6 +34,7 @@ class EvaluateOptions:
         reports: Files to write, .html or .md.
         gallery: How many wrong records the page shows.
         per_record: A CSV file to write, one row a record.
+        overwrite: Replace files that are there.
     """
 
     reading: PredictionOptions = field(default_factory=PredictionOptions)
@@ -44,6 +45,7 @@ class EvaluateOptions:
     reports: Sequence[Path] = ()
     gallery: int = 200
     per_record: Path | None = None
+    overwrite: bool = False
 
 
 def evaluate(
@@ -72,7 +74,7 @@ def evaluate(
     options = options or EvaluateOptions()
     controls = [Path(path) for path in (options.blind, options.trained_on) if path is not None]
     written = [path for path in (out, options.per_record, *options.reports) if path is not None]
-    check_outputs(written, [predictions, *controls, Path(data.source)])
+    check_outputs(written, [predictions, *controls, Path(data.source)], overwrite=options.overwrite)
     with pause_collection():
         dataset = open_data(data, reporter)
         scored = _score(predictions, dataset, options)
@@ -131,7 +133,7 @@ def _warn_of_gaps(blind: Scored) -> list[str]:
     counts = blind.results.counts
     lost = sum(counts[name] for name in ("missing", "error", "abstained", "invalid"))
     records = f"{lost} of {counts['records']} records have no legal answer in the blind control"
-    return [f"{records}, so the gain is too high"] if lost else []
+    return [f"{records}, so the gain may be too high"] if lost else []
 
 
 def _find_leak(dataset: Dataset, options: EvaluateOptions) -> tuple[LeakFound, list[str]]:
@@ -141,10 +143,11 @@ def _find_leak(dataset: Dataset, options: EvaluateOptions) -> tuple[LeakFound, l
 
     train = open_data(DataOptions(options.trained_on or ""), SILENT)
     leak = compute_leak(train, dataset)
-    shared = f"{len(leak.rows)} of {len(dataset.examples)} records are known from {train.name}"
+    both = f"{len(leak.shared_ids)} by id, {len(leak.shared_images)} by the pixels of their image"
+    shared = f"{len(leak.rows)} of {len(dataset.examples)} records are known from {train.name} ({both})"
     if leak.rows and options.fail_on_leak:
-        raise DataError(f"{shared}, by id or by the pixels of their image", leak.rows)
-    said = [f"{shared} (leak_rate {leak.leak_rate:.3f}): the scores are not of unseen records"]
+        raise DataError(shared, leak.rows)
+    said = [f"{shared}: the scores are not of unseen records"]
     said = said if leak.rows else []
     if leak.unread:
         said.append(

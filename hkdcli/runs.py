@@ -170,7 +170,12 @@ def check_unchanged(path: Path, manifest: Mapping[str, Any], facts: Facts) -> No
 
 
 def check_output(
-    path: Path, *, resume: bool = False, overwrite: bool = False, inputs: Iterable[Path] = ()
+    path: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    resumable: bool = True,
+    inputs: Iterable[Path] = (),
 ) -> None:
     """Check that an output file may be written: absent, or --resume or --overwrite was given.
 
@@ -178,6 +183,7 @@ def check_output(
         path: The file; its folder is made.
         resume: Go on with what is there.
         overwrite: Replace what is there.
+        resumable: Whether the command has a --resume to be told of.
         inputs: What is read meanwhile; none of it may be the file.
 
     Raises:
@@ -196,9 +202,8 @@ def check_output(
     if exists and any(each.exists() and path.samefile(each) for each in inputs):
         raise UsageError(f"{path}: is read by this command, and would be lost", hint="Give another --out.")
     if exists and not (resume or overwrite):
-        raise UsageError(
-            f"{path}: exists already", hint="Give --resume to go on, or --overwrite to start anew."
-        )
+        ways = "--resume to go on, or --overwrite to start anew" if resumable else "--overwrite to replace it"
+        raise UsageError(f"{path}: exists already", hint=f"Give {ways}.")
 
 
 # The manifest

@@ -80,14 +80,23 @@ def read_rows(
     return read_texts(read_predictions(path, columns), examples, reading.parser)
 
 
-def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Refuse outputs that would overwrite inputs or each other; an earlier output may go, it is remade."""
+def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse outputs that are there already, or would overwrite inputs or each other.
+
+    Args:
+        outputs: The files to write.
+        inputs: The files that are read.
+        overwrite: Outputs may be replaced.
+
+    Raises:
+        UsageError: One of them would be lost.
+    """
     from hkdcli.runs import check_output
 
     for place, path in enumerate(outputs):
         if path.resolve() in [other.resolve() for other in outputs[:place]]:
             raise UsageError(f"{path}: two outputs of this command, and one of them would be lost")
-        check_output(path, overwrite=True, inputs=[*inputs, *outputs[:place]])
+        check_output(path, overwrite=overwrite, resumable=False, inputs=[*inputs, *outputs[:place]])
 
 
 @contextmanager

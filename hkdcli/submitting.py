@@ -48,7 +48,7 @@ def submit(
     from hkdcli.evaluation.submission import build_submission, check_submission, write_submission
     from hkdcli.runs import check_output
 
-    check_output(out, overwrite=overwrite, inputs=[predictions, Path(data.source)])
+    check_output(out, overwrite=overwrite, resumable=False, inputs=[predictions, Path(data.source)])
     examples = _select(open_data(data, reporter), task).examples
     rows, _ = read_rows(predictions, examples, reading or PredictionOptions())
     write_submission(out, build_submission(examples, rows))

@@ -61,6 +61,8 @@ def _build_example(raw: Mapping[str, Any], example_id: str) -> Example:
         raise RefusedRowError("record.many_answers", f"{len(answer)} gold answers where one is asked for")
     known = {*_SHARED, _INSTRUCTION, *names.values()}
     extra = {key: item for key, item in raw.items() if key not in known}
+    if isinstance(raw.get("id"), int):
+        extra["id"] = raw["id"]  # the way out has the number again
     _keep_what_render_would_lose(raw, choices, answer, extra)
     _check_extra(extra)
     if not example_id:

@@ -28,7 +28,7 @@ from hkdcli.evaluation.judged import (
     score_judged,
 )
 from hkdcli.evaluation.predictions import Prediction, check_unique, read_predictions
-from hkdcli.evaluation.resampling import Bootstrap, describe_bootstrap
+from hkdcli.evaluation.resampling import Bootstrap, count_images, describe_bootstrap
 from hkdcli.evaluation.results import DEFINITIONS, Figures, Results, TaskResults
 from hkdcli.evaluation.score_types import Scores
 from hkdcli.evaluation.slices import compute_phenomena, compute_slices
@@ -96,7 +96,7 @@ def score_tables(
     }
     pooled, together = pool(list(judged.values())), join_tallies(list(tallies.values()))
     counts = _sum_counts([task.counts for task in tasks.values()])
-    counts |= _count_left_out(tables, predictions, examples)
+    counts |= {"images": count_images(together), **_count_left_out(tables, predictions, examples)}
     warnings = build_warnings(counts, tables, {task: each.model_dump() for task, each in tasks.items()})
     metrics = compute_scores(together) | score_judged(pooled)
     metrics["macro_f1"] = mean_defined([task.metrics["macro_f1"] for task in tasks.values()])
@@ -133,7 +133,7 @@ def _score_task(table: Table, tally: Tally, judged: Judged, bootstrap: Bootstrap
         confusion={} if is_hallucination else build_confusion(table),
         phenomena=compute_phenomena(table) if is_hallucination else {},
         slices=compute_slices(table, tally, bootstrap),
-        counts={**table.counts, **count_judged(judged)},
+        counts={**table.counts, "images": count_images(tally), **count_judged(judged)},
         risk_coverage=build_curve(judged),
         calibration=build_reliability(judged),
     )

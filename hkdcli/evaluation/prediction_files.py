@@ -15,6 +15,8 @@ from hkdcli.errors import BadRow, DataError
 from hkdcli.evaluation.columns import STATUSES, Columns, explain_unknown, list_fields, take_fields
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+OWN = "run_hash"
+
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
@@ -81,6 +83,9 @@ def _rename(rows: Iterator[Row | BadRow], path: str, columns: Columns) -> Iterat
     there: dict[str, None] = {}
     for row in rows:
         if isinstance(row, Row) and isinstance(row.value, dict):
+            if OWN in row.value:  # hkd's own rows need no names, also where another file does
+                yield row
+                continue
             taken = take_fields(row.value, columns)
             if unseen:
                 unseen -= taken.keys()

@@ -139,9 +139,9 @@ def _build_prediction(identity: str, value: dict[str, Any], path: str) -> Predic
 
 
 def _parse_answer(value: object) -> tuple[frozenset[str] | None, str | None]:
-    """A list of ids, or a text; a whole number is one, since ids may be numbers."""
-    if isinstance(value, list) and all(isinstance(choice, str) for choice in value):
-        return frozenset(value), None
+    """A list of ids, or a text; whole numbers are ids too."""
+    if isinstance(value, list) and all(type(choice) in (str, int) for choice in value):
+        return frozenset(str(choice).strip() for choice in value), None
     if isinstance(value, str) or type(value) is int:
         return None, str(value)
     return None, None

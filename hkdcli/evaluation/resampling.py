@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
 from hkdcli.evaluation.join import Ints
-from hkdcli.evaluation.results import BootstrapUsed, IntervalOf
+from hkdcli.evaluation.results import MIN_IMAGES, BootstrapUsed, IntervalOf
 from hkdcli.evaluation.tally import Tally
 
 Floats = NDArray[np.float64]
@@ -115,11 +115,12 @@ def find_interval(values: Floats, level: float, images: int) -> Interval | None:
         images: how many images were drawn from, G, at least 1.
 
     Returns:
-        The interval; None where fewer than half of the resamples are defined, or all are equal: then
+        The interval; None of fewer than `MIN_IMAGES` images, where fewer than half of the resamples are
+        defined, or all are equal: then
         resampling these images says nothing of others.
     """
     defined = keep_defined(values)
-    if not len(defined) or not np.ptp(defined) > 0:
+    if images < MIN_IMAGES or not len(defined) or not np.ptp(defined) > 0:
         return None
     tail = ndtr(stdtrit(images - 1, (1 - level) / 2) * np.sqrt(images / (images - 1)))
     low, high = np.quantile(defined, [tail, 1 - tail]).tolist()

@@ -16,6 +16,8 @@ from typing_extensions import TypedDict
 from hkdcli.evaluation.score_types import ANSWERED, Scores, Share
 from hkdcli.evaluation.tally import MAX_CLASSES
 
+MIN_IMAGES = 5  # of fewer nothing can be said by resampling them
+
 SCHEMA_VERSION: Literal["1.0"] = "1.0"
 
 _FORBID = ConfigDict(extra="forbid")
@@ -58,6 +60,7 @@ class SliceScores(TypedDict):
     micro_f1: Share
     exact_match: Share
     records: int
+    images: int
     interval: Annotated[IntervalOf | None, Field(description="of micro_f1")]
 
 
@@ -73,8 +76,9 @@ class ScoredPart(_Block):
         description="of every score made of counts: percentile bootstrap over images, all records of one "
         "drawn together, over the resamples in which the score is defined, reaching as much further into "
         "the tails as few images ask for (expanded percentiles of Hesterberg, arXiv 1411.5279); null where "
-        "these resamples all agree, so that resampling says nothing, or are fewer than half; macro_f1 has "
-        f"none where a task has more than {MAX_CLASSES} classes"
+        "these resamples all agree, so that resampling says nothing, or are fewer than half, and of fewer "
+        f"than {MIN_IMAGES} images; macro_f1 has none where a task has more than {MAX_CLASSES} classes. "
+        "Images are told apart by the name that records give them"
     )
     counts: dict[str, int]
     risk_coverage: list[Point] = Field(
@@ -174,6 +178,7 @@ GENERAL: Mapping[str, str] = {
     "decision": "every choice of every record, 'No hallucination' included, is one binary decision; a "
     "missing, failed, invalid or abstained prediction is the empty set, so each true choice is a false "
     "negative",
+    "images": "different images of the records, by name",
     "missing": "records without a prediction row",
     "error": "records whose prediction row has a status other than ok and abstain",
     "abstained": "records whose prediction row says abstain; they count as the empty set, whatever it names",

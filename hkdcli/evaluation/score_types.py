@@ -61,9 +61,9 @@ class Scores(TypedDict):
     yes_rate: Annotated[
         Share,
         _text(
-            "share of the choices other than 'No hallucination' that were predicted to be hallucinated; "
-            "above gold_yes_rate the model cries wolf, below it the model agrees too readily, or gives no "
-            "legal answer: without one nothing is predicted"
+            "share of the choices other than 'No hallucination' that were predicted to be hallucinated, over "
+            "the records with a legal answer; above gold_yes_rate the model cries wolf, below it the model "
+            "agrees too readily"
         ),
     ]
     gold_yes_rate: Annotated[Share, _text("share of the choices other than 'No hallucination' that are gold")]

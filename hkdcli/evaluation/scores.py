@@ -74,7 +74,7 @@ def _score_decisions(sums: Sums, columns: str, names: str) -> dict[str, Floats]:
 def _score_found(sums: Sums) -> dict[str, Floats]:
     return {
         **_score_decisions(sums, "found_", "hallucinated_"),
-        "yes_rate": divide(sums["found_tp"] + sums["found_fp"], sums["phrases"]),
+        "yes_rate": divide(sums["found_tp"] + sums["found_fp"], sums["named_phrases"]),
         "gold_yes_rate": divide(sums["found_tp"] + sums["found_fn"], sums["phrases"]),
     }
 

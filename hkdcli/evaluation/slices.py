@@ -15,7 +15,7 @@ import numpy as np
 from hkdcli.evaluation.counting import Confusion, count_decisions, ratio
 from hkdcli.evaluation.intervals import bootstrap_f1
 from hkdcli.evaluation.join import Ints, Table
-from hkdcli.evaluation.resampling import Bootstrap
+from hkdcli.evaluation.resampling import Bootstrap, count_images
 from hkdcli.evaluation.results import Figures, SliceScores
 from hkdcli.evaluation.tally import Tally
 
@@ -113,5 +113,6 @@ def _score_slice(tally: Tally, bootstrap: Bootstrap | None) -> SliceScores:
         "micro_f1": Confusion(sums["tp"], sums["fp"], sums["fn"]).f1,
         "exact_match": ratio(sums["matched"], len(tally.images)),
         "records": len(tally.images),
+        "images": count_images(tally),
         "interval": interval.to_json() if interval else None,
     }

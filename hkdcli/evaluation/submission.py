@@ -19,7 +19,6 @@ from typing import Any
 
 from hkdcli.atomic import write_atomic
 from hkdcli.data.answers_text import is_contradicted
-from hkdcli.data.containers import MAX_FILE_BYTES
 from hkdcli.data.json_text import decode_text, iterate_json
 from hkdcli.data.records import Example
 from hkdcli.data.rows import parse_row, render_row
@@ -28,8 +27,10 @@ from hkdcli.evaluation.join import find_fault
 from hkdcli.evaluation.predictions import Prediction
 
 MEMBER = "results.json"
+MAX_BYTES = 256 * 2**20  # the challenge asks about thousands of records, of a few kB each
 _ZIP_OPENING = b"PK\x03\x04"
 _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError, EOFError)
+_ASKED = ("image", "question", "caption_question", "caption", "claim", "context")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can hold: equal answers, equal bytes
 _HINTS = {
     "missing": "run hkd infer on all of these records",
@@ -87,7 +88,8 @@ def check_submission(path: Path, examples: Sequence[Example]) -> None:
     Raises:
         DataError: when it cannot be read, or does not; everything wrong is named: what the reader of records
             refuses (`record.*`: unknown letters, contradictions, several labels), and
-            `submission.missing`, `.extra`, `.twice`, `.no_answer`, `.other_choices`, `.other_words`.
+            `submission.missing`, `.extra`, `.twice`, `.no_answer`, `.other_choices`, `.other_record` (its
+            image or texts), `.other_words`.
     """
     wanted = {example.id: example for example in examples}
     found: dict[str, str] = {}
@@ -105,7 +107,7 @@ def check_submission(path: Path, examples: Sequence[Example]) -> None:
     missing = [name for name in wanted if name not in found]
     bad += [BadRow("submission.missing", name, str(path), "has no answer here") for name in missing]
     if bad:
-        raise DataError(f"{path}: {len(bad)} problems", bad)
+        raise DataError(f"{path}: {len(bad)} problem{'s' * (len(bad) > 1)}", bad)
 
 
 def _refuse(name: str, fault: str, by_id: Mapping[str, Prediction]) -> BadRow:
@@ -160,8 +162,8 @@ def _read(path: Path) -> bytes:
             if names != [MEMBER]:
                 detail = f"holds {', '.join(names[:5]) or 'nothing'}; it must hold {MEMBER} alone"
                 raise DataError("no submission", [BadRow("submission.members", "", str(path), detail)])
-            if archive.getinfo(MEMBER).file_size > MAX_FILE_BYTES:
-                detail = f"{MEMBER} unpacks to more than {MAX_FILE_BYTES} bytes"
+            if archive.getinfo(MEMBER).file_size > MAX_BYTES:
+                detail = f"{MEMBER} unpacks to more than {MAX_BYTES} bytes"
                 raise DataError("too large", [BadRow("data.too_large", "", str(path), detail)])
             return archive.read(MEMBER)
     except (OSError, *_BROKEN) as error:
@@ -178,6 +180,9 @@ def _check_row(row: Example, wanted: Example | None, where: str) -> Iterator[Bad
     if set(row.choices) != set(wanted.choices):
         detail = "has other choices than the record, so its letters mean something else"
         yield BadRow("submission.other_choices", row.id, where, detail)
+    elif any(getattr(row, name) != getattr(wanted, name) for name in _ASKED):
+        detail = "has another image or other texts than the record of this id"
+        yield BadRow("submission.other_record", row.id, where, detail)
     elif is_contradicted(row):
         detail = "correct_answer and correct_choice name different choices"
         yield BadRow("submission.other_words", row.id, where, detail)

@@ -54,8 +54,8 @@ def tally_records(table: Table) -> Tally:
 
     The columns: `records` and `matched`; `answered` (its row says ok) and `answered_matched`; `named` (its
     prediction is a legal answer); decisions `tp`, `fp`, `fn`; the same over the choices other than "No
-    hallucination", `found_tp` and so on, with their number `phrases`; the same of each class, as long as
-    there are at most `MAX_CLASSES`.
+    hallucination", `found_tp` and so on, with their number `phrases`, and `named_phrases` where there is a
+    legal answer; the same of each class, as long as there are at most `MAX_CLASSES`.
 
     Args:
         table: gold and predictions.
@@ -76,6 +76,7 @@ def tally_records(table: Table) -> Tally:
     if table.task == "hallucination":
         columns |= _count_decisions(table, "found_", ~table.is_none)
         columns["phrases"] = _sum_by_record(table, ~table.is_none)
+        columns["named_phrases"] = columns["phrases"] * named
     classes = [f"{table.task}/{place}" for place in range(len(table.labels))]
     classes = classes if len(classes) <= MAX_CLASSES else []
     for place, name in enumerate(classes):

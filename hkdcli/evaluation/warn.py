@@ -9,6 +9,7 @@ import numpy as np
 
 from hkdcli.evaluation.join import Table
 from hkdcli.evaluation.judged import ORDER_SCORES
+from hkdcli.evaluation.results import MIN_IMAGES
 from hkdcli.evaluation.scores import FOUND
 from hkdcli.evaluation.tally import MAX_CLASSES
 
@@ -49,9 +50,11 @@ def warn_intervals(metrics: Mapping[str, float | None], intervals: Mapping[str, 
         One text or none.
     """
     lost = [name for name in HEADLINE if metrics[name] is not None and intervals.get(name, 0) is None]
-    said = "every image scores alike, there is one image, most resamples leave it undefined, or"
-    classes = f"a task has more than {MAX_CLASSES} classes (macro_f1)"
-    return [f"no interval for {', '.join(lost)}: {said} {classes}"] if lost else []
+    few = (
+        f"every image scores alike, there are fewer than {MIN_IMAGES}, most resamples leave it undefined, or"
+    )
+    many = f"a task has more than {MAX_CLASSES} classes (macro_f1)"
+    return [f"no interval for {', '.join(lost)}: {few} {many}"] if lost else []
 
 
 def _warn_counts(counts: Mapping[str, int]) -> list[str]:

@@ -119,7 +119,10 @@ def test_r03_a_checkpoint_that_fails_half_way_leaves_the_one_before(tmp_path):
     command = [sys.executable, "-c", TRAIN_WITH_SMALL_FILES, str(Path(__file__).parent), str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 4, ended.stderr
-    said = [f"{tmp_path / 'checkpoints'}: no space left to write", "hint: Free some space, then --resume."]
+    said = [
+        f"{tmp_path / 'checkpoints'}: no space left to write",
+        "hint: Free some space and try again, with --resume where the command has it.",
+    ]
     assert ended.stderr.splitlines()[-2:] == said
     assert not list((tmp_path / "checkpoints").glob(".tmp-*"))
     assert find_latest_checkpoint(tmp_path / "checkpoints") == before

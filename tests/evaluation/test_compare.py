@@ -148,7 +148,7 @@ def test_what_most_resamples_leave_undefined_has_neither_interval_nor_test():
     mostly = np.array([0.1, 0.2, np.nan, np.nan, np.nan])
     assert compute_p_value(mostly) is None and compute_smallest_detectable(mostly) is None
     half = np.array([0.1, 0.2, np.nan, np.nan])
-    assert compute_p_value(half) == 1 / 3 and compute_smallest_detectable(half) > 0
+    assert compute_p_value(half) == 2 / 3 and compute_smallest_detectable(half) > 0
 
 
 def test_the_interval_of_a_difference_has_the_level_that_is_asked_for():

@@ -217,3 +217,32 @@ def test_the_schema_describes_what_is_written(folder, capsys, kind):
     document, _ = run(capsys, *commands[kind], "records.json")
     assert set(document) == set(schema["properties"]) and schema["additionalProperties"] is False
     assert schema["properties"]["schema_version"]["const"] == document["schema_version"]
+
+
+def test_what_is_there_stays_unless_it_may_go(folder, capsys):
+    for name in ("results.json", "report.html", "records.csv"):
+        (folder / name).write_text("mine")
+    for option, name in (
+        ("--out", "results.json"),
+        ("--report", "report.html"),
+        ("--per-record", "records.csv"),
+    ):
+        assert main(["evaluate", "p.jsonl", "records.json", option, name]) == 2
+        said = capsys.readouterr().err
+        assert f"{name}: exists already" in said and "--overwrite to replace it" in said
+        assert (folder / name).read_text() == "mine"
+    assert main(["compare", "p.jsonl", "blind.jsonl", "records.json", "--out", "results.json"]) == 2
+    assert main(["evaluate", "p.jsonl", "records.json", "--out", "results.json", "--overwrite"]) == 0
+    assert json.loads((folder / "results.json").read_text())["schema_version"] == "1.0"
+
+
+def test_rows_of_hkd_need_no_names_beside_another_system_with_its_own(folder, capsys):
+    rows = [json.loads(line) for line in (folder / "p.jsonl").read_text().splitlines()]
+    own = "".join(json.dumps({**row, "run_hash": "x"}) + "\n" for row in rows)
+    (folder / "own.jsonl").write_text(own)
+    cells = [f"{row['id']};{' and '.join(row['prediction'])}" for row in rows]
+    (folder / "peer.csv").write_text("\n".join(["key,said", *cells]).replace(";", ","))
+    names = ["--columns", "id=key,prediction=said"]
+    document, _ = run(capsys, "compare", "own.jsonl", "peer.csv", "records.json", *names)
+    assert document["scores"]["exact_match"]["a"] == document["scores"]["exact_match"]["b"] == 0.75
+    assert document["changed"] == []

@@ -36,8 +36,8 @@ def test_hallucination_by_hand():
     # 3 legal answers, 1 of them the gold set, 4 records
     assert result.metrics["set_precision"] == 1 / 3 and result.metrics["set_recall"] == 1 / 4
     assert result.metrics["set_f1"] == 2 / 7
-    # 12 choices but A: 1B 1C 3B predicted, 1B 3B 3C 4D gold
-    assert result.metrics["yes_rate"] == 3 / 12 and result.metrics["gold_yes_rate"] == 4 / 12
+    # 9 choices but A of records with an answer: 1B 1C 3B predicted; 12 of all: 1B 3B 3C 4D gold
+    assert result.metrics["yes_rate"] == 3 / 9 and result.metrics["gold_yes_rate"] == 4 / 12
     # without A: TP 2, FP 1, FN 2
     assert result.metrics["hallucinated_f1"] == 4 / 7
     task = result.tasks["hallucination"]
@@ -141,7 +141,7 @@ def test_scores_of_sets_and_of_yes_by_hand():
     ]
     rows = [predict("1", "B"), predict("2", "BC"), predict("3", "AC"), predict("5", "B", abstained=True)]
     found = evaluate_predictions([*rows, predict("6", "B")], examples).metrics
-    assert found["yes_rate"] == 4 / 18 and found["gold_yes_rate"] == 6 / 18
+    assert found["yes_rate"] == 4 / 9 and found["gold_yes_rate"] == 6 / 18
     # One of six records matches; three have a legal answer; four rows say ok.
     assert (found["set_precision"], found["set_recall"], found["set_f1"]) == (1 / 3, 1 / 6, 2 / 9)
     assert found["coverage"] == 4 / 6 and found["selective_exact_match"] == 1 / 4
@@ -207,8 +207,8 @@ def test_phenomena_and_slices():
     slices = result.tasks["hallucination"].slices
     assert slices == {
         "source": {
-            "coco": {"micro_f1": 0.5, "exact_match": 0.0, "records": 1, "interval": None},
-            "drawn": {"micro_f1": 0.0, "exact_match": 0.0, "records": 1, "interval": None},
+            "coco": {"micro_f1": 0.5, "exact_match": 0.0, "records": 1, "images": 1, "interval": None},
+            "drawn": {"micro_f1": 0.0, "exact_match": 0.0, "records": 1, "images": 1, "interval": None},
         }
     }
 

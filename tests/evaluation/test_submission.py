@@ -105,6 +105,8 @@ def damage(tmp_path, change):
         (lambda rows: rows[2]["metadata"].update(correct_choice="A"), [("submission.other_words", "3")]),
         (lambda rows: rows[2]["metadata"].pop("correct_choice"), [("submission.no_answer", "3")]),
         (lambda rows: rows[1]["metadata"]["choices"].pop(), [("submission.other_choices", "2")]),
+        (lambda rows: rows[0]["metadata"].update(image_id="y.png"), [("submission.other_record", "1")]),
+        (lambda rows: rows[0]["metadata"].update(system1_answer="!"), [("submission.other_record", "1")]),
     ],
 )
 def test_a_check_names_what_is_wrong(tmp_path, change, found):
@@ -182,3 +184,14 @@ def test_a_record_without_prediction_is_named_where_no_line_can_be():
     with pytest.raises(DataError) as caught:
         build_submission(EXAMPLES, PREDICTIONS[1:])
     assert str(caught.value.rows[0]).startswith("[3]: submission.missing: ")
+
+
+def test_numbers_stay_numbers(tmp_path):
+    rows = [{"id": 7, "image_id": "x.png", "claim": "c", "question": "?", "choices": CHOICES}]
+    (tmp_path / "data.json").write_text(json.dumps(rows))
+    examples = read_examples(tmp_path / "data.json").examples
+    assert examples[0].id == "7"
+    path = write(tmp_path / "r.zip", examples, [predict("7", "A")])
+    check_submission(path, examples)
+    with zipfile.ZipFile(path) as archive:
+        assert json.loads(archive.read("results.json"))[0]["metadata"]["id"] == 7
