@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hkdcli.evaluation import HEADLINE
 from hkdcli.outcome import Table
 from hkdcli.tables import render_figure, tabulate
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from hkdcli.evaluation.results import GainOfTask, Results, ScoredPart
 
 COVERAGES = (0.25, 0.5, 0.75, 0.9, 1.0)  # rows of the table; the document has all
-HEADLINE = ("micro_f1", "macro_f1", "hallucinated_f1", "exact_match")
 SHOWN_CHANGES = 20
 
 

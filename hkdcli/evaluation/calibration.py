@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hkdcli.evaluation.certainty import Distribution
+from hkdcli.evaluation.join import Bools
 from hkdcli.evaluation.results import ReliabilityBin
 
 BINS = 15
 
 Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 def compute_calibration_error(confidence: Floats, right: Bools) -> float | None:

@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
 from hkdcli import __version__
+from hkdcli.evaluation.calibration import Floats
 from hkdcli.evaluation.comparison import (
     DEFINITIONS,
     Change,
@@ -36,7 +36,6 @@ from hkdcli.evaluation.tally import Tally, join_tallies, tally_records
 
 SIGNIFICANCE, POWER = 0.05, 0.8
 
-Floats = NDArray[np.float64]
 Tables = Mapping[str, Table]
 
 

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hkdcli.evaluation.calibration import Floats
 from hkdcli.evaluation.resampling import Bootstrap, Interval, count_images, find_intervals, resample
 from hkdcli.evaluation.results import Intervals
 from hkdcli.evaluation.scores import read_score, score_f1, score_sums
 from hkdcli.evaluation.tally import Classes, Tally, pair_tallies
-
-Floats = NDArray[np.float64]
 
 
 def compute_scores(tally: Tally) -> dict[str, float | None]:

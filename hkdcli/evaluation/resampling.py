@@ -17,14 +17,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
+from hkdcli.evaluation.calibration import Floats
 from hkdcli.evaluation.join import Ints
 from hkdcli.evaluation.results import MIN_IMAGES, BootstrapUsed, IntervalOf
 from hkdcli.evaluation.tally import Tally
-
-Floats = NDArray[np.float64]
 
 _CHUNK_BYTES = 64 * 2**20
 _KINDS_PER_IMAGE = 1 / 10  # above this share a multinomial costs more than drawing the images themselves

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hkdcli.evaluation.calibration import Floats
 from hkdcli.evaluation.tally import Classes
 
-Floats = NDArray[np.float64]
 Sums = Mapping[str, Floats]
 
 FOUND = ("hallucinated_f1", "hallucinated_precision", "hallucinated_recall", "yes_rate", "gold_yes_rate")

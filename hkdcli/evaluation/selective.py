@@ -12,7 +12,8 @@ from statistics import fmean
 
 import numpy as np
 
-from hkdcli.evaluation.calibration import Bools, Floats
+from hkdcli.evaluation.calibration import Floats
+from hkdcli.evaluation.join import Bools
 from hkdcli.evaluation.results import Point
 
 STEPS = 20  # the curve is given at coverage 1/20, 2/20, ... 1

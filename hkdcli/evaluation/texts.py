@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
-from hkdcli.answers.text import Reading, parse_text
+from hkdcli.answers.text import Parser, Reading, parse_text
 from hkdcli.data.records import Example
 from hkdcli.evaluation.counting import Confusion, count_confusion
 from hkdcli.evaluation.join import build_table
 from hkdcli.evaluation.predictions import Prediction
 from hkdcli.evaluation.results import Parsing
 
-Parser = Literal["strict", "lenient"]
+PARSERS: tuple[Parser, ...] = ("strict", "lenient")
 
 
 def read_texts(
@@ -34,7 +33,7 @@ def read_texts(
     if all(row.text is None for row in predictions):
         return predictions, None
     known = {example.id: example for example in examples}
-    readings = {name: dict(_iterate_readings(predictions, known, name)) for name in ("strict", "lenient")}
+    readings = {name: dict(_iterate_readings(predictions, known, name)) for name in PARSERS}
     read = {name: _apply(predictions, found) for name, found in readings.items()}
     gold = {example.id for example in examples if example.answer is not None}
     scored = {name: [each for key, each in found.items() if key in gold] for name, found in readings.items()}
@@ -52,13 +51,13 @@ def read_texts(
 
 
 def _iterate_readings(
-    predictions: Sequence[Prediction], known: Mapping[str, Example], parser: str
+    predictions: Sequence[Prediction], known: Mapping[str, Example], parser: Parser
 ) -> Iterator[tuple[str, Reading]]:
     """The reading of each text about a known record, by the record's id."""
     for row in predictions:
         example = known.get(row.id)
         if row.text is not None and example is not None and not row.failed and not row.abstained:
-            yield row.id, parse_text(row.text, example, "strict" if parser == "strict" else "lenient")
+            yield row.id, parse_text(row.text, example, parser)
 
 
 def _apply(predictions: Sequence[Prediction], readings: Mapping[str, Reading]) -> list[Prediction]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hkdcli.evaluation import HEADLINE
 from hkdcli.evaluation.join import Table
 from hkdcli.evaluation.judged import ORDER_SCORES
 from hkdcli.evaluation.results import MIN_IMAGES
@@ -14,7 +15,6 @@ from hkdcli.evaluation.scores import FOUND
 from hkdcli.evaluation.tally import MAX_CLASSES
 
 MAX_LISTED = 20  # a file may name a class of its own in every record
-HEADLINE = ("micro_f1", "macro_f1", "exact_match", "hallucinated_f1")
 
 
 def build_warnings(

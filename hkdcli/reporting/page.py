@@ -22,7 +22,7 @@ from hkdcli.reporting import words
 from hkdcli.reporting.cases import Case, Gallery
 from hkdcli.reporting.confusion import Matrix, build_matrix
 from hkdcli.reporting.facets import build_facets
-from hkdcli.reporting.scores import HEADLINE, Score, find_blind, list_counts, list_scores, parse_interval
+from hkdcli.reporting.scores import CARDS, Score, find_blind, list_counts, list_scores, parse_interval
 from hkdcli.reporting.thumbnails import Thumbnail
 
 MAX_CHARACTERS = 4_000
@@ -56,7 +56,7 @@ class Part:
     def headline(self) -> list[Score]:
         """The scores that stand at the top, those that are defined."""
         found = {score.name: score for score in self.scores if score.value is not None}
-        return [found[name] for name in HEADLINE if name in found]
+        return [found[name] for name in CARDS if name in found]
 
 
 def render_page(

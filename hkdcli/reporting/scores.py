@@ -8,7 +8,7 @@ from typing import Any
 
 from hkdcli.reporting.words import METRICS, SILENT_COUNTS, Better
 
-HEADLINE = ("micro_f1", "exact_match", "hallucinated_f1", "ece")
+CARDS = ("micro_f1", "exact_match", "hallucinated_f1", "ece")
 _MARKS = ("constant_micro_f1",)
 """Figures that are no score of their own but a mark beside one."""
 
