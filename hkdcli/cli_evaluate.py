@@ -12,7 +12,7 @@ from hkdcli.cli_options import Data, Encoding, Images, Json, Overwrite, end
 from hkdcli.console import Console
 from hkdcli.engine import EvaluateOptions, PredictionOptions
 from hkdcli.opening import DataOptions
-from hkdcli.options import check_leak_options, check_reports, choose_sources
+from hkdcli.options_evaluate import check_leak_options, check_reports, choose_sources
 
 _OTHERS, _CHECKS = "Other systems' answers", "Controls"
 
