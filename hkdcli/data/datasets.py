@@ -15,8 +15,10 @@ from hkdcli.data.fact_file import read_facts
 from hkdcli.data.facts import FactSource, NoFacts
 from hkdcli.data.images import ImageError, ImageFolder, ImagePolicy, ImageSource
 from hkdcli.data.refusals import render_first_ids
-from hkdcli.data.rows import render_row
+from hkdcli.data.rows import render_question, render_row
 from hkdcli.errors import BadRow, DataError
+
+_ENCODER = json.JSONEncoder(sort_keys=True, allow_nan=False)  # json.dumps would make one for each row
 
 OnBad = Literal["error", "skip", "keep"]
 
@@ -192,14 +194,17 @@ def hash_examples(examples: Iterable[Example]) -> str:
     """Hash the content of rows, in order: sha256 hex, equal for every file form of the same rows."""
     digest = hashlib.sha256()
     for example in examples:
-        text = json.dumps([example.task, render_row(example)], sort_keys=True, allow_nan=False)
+        text = _ENCODER.encode([example.task, render_row(example)])
         digest.update(text.encode() + b"\n")
     return digest.hexdigest()
 
 
 def hash_record(example: Example | None) -> str | None:
     """Sha256, shortened, of all that a record asks, its gold answer left out; null where it is not read."""
-    return None if example is None else hash_examples([replace(example, answer=None, extra={})])[:16]
+    if example is None:
+        return None
+    text = _ENCODER.encode([example.task, render_question(example)])
+    return hashlib.sha256(text.encode() + b"\n").hexdigest()[:16]
 
 
 def hash_facts(dataset: Dataset) -> str:

@@ -87,11 +87,7 @@ def _build_example(raw: Mapping[str, Any], example_id: str) -> Example:
 
 def render_row(example: Example) -> dict[str, Any]:
     """Turn an Example into the flat record of its task; `parse_row` gives the same Example back."""
-    row: dict[str, Any] = {"id": example.id, "image_id": example.image}
-    for field, name in _TEXTS[example.task].items():
-        row[name] = getattr(example, field)
-    if example.instruction:
-        row[_INSTRUCTION] = example.instruction
+    row = _render_texts(example)
     row |= {key: value for key, value in example.extra.items() if key != "choices"}
     extras = example.extra.get("choices") or [{}] * len(example.choices)
     if example.answer is not None:
@@ -103,6 +99,21 @@ def render_row(example: Example) -> dict[str, Any]:
         {"id": choice.id, "choice": choice.text, **more}
         for choice, more in zip(example.choices, extras, strict=True)
     ]
+    return row
+
+
+def render_question(example: Example) -> dict[str, Any]:
+    """What a record asks, as `render_row` has it: without gold and whatever else the record holds."""
+    choices = [{"id": choice.id, "choice": choice.text} for choice in example.choices]
+    return {**_render_texts(example), "choices": choices}
+
+
+def _render_texts(example: Example) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": example.id, "image_id": example.image}
+    for field, name in _TEXTS[example.task].items():
+        row[name] = getattr(example, field)
+    if example.instruction:
+        row[_INSTRUCTION] = example.instruction
     return row
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,17 @@ from image_makers import encode, make_photo
 from PIL import Image
 from record_makers import make_choices, make_factuality, make_hallucination, write_json, write_jsonl
 
-from hkdcli.data.datasets import check_dataset, hash_examples, load_dataset, scan_images, skip_bad_images
+from hkdcli.data.datasets import (
+    check_dataset,
+    hash_examples,
+    hash_record,
+    load_dataset,
+    scan_images,
+    skip_bad_images,
+)
 from hkdcli.data.leaks import compute_leak, find_conflicts
 from hkdcli.data.lock import verify_data_lock, write_data_lock
+from hkdcli.data.rows import parse_row
 from hkdcli.errors import DataError
 
 REAL_DATA = (
@@ -226,3 +235,14 @@ def test_real_photos_have_no_bad_row(name, count, task):
     check_dataset(dataset, need_answers=True, check_images=True)
     golds = [row["correct_choice"] for row in json.loads((REAL_DATA / f"{name}.json").read_bytes())]
     assert [example.answer for example in dataset.examples] == [frozenset(each.split(",")) for each in golds]
+
+
+def test_the_hash_of_a_record_is_that_of_its_question_alone():
+    rows = [make_hallucination(prompt_instruction="Look."), make_factuality(), make_factuality(7)]
+    for example in (parse_row(row, "f:1") for row in rows):
+        asked = replace(example, answer=None, extra={})
+        assert hash_record(example) == hash_examples([asked])[:16]
+        other = replace(example, answer=frozenset({example.choices[0].id}), extra={"meta": 1})
+        assert hash_record(other) == hash_record(example)
+        assert hash_record(replace(example, question="Another?")) != hash_record(example)
+    assert hash_record(None) is None
