@@ -16,7 +16,7 @@ quickstart: $(STAMP)
 	$(BIN)/hkd evaluate runs/quickstart-refine/p.jsonl scenes:test
 
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow
