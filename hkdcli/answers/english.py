@@ -18,10 +18,10 @@ HEDGES = _read(
 )
 """With one of these or of NEGATIONS a sentence says something else than it names, or leaves it open."""
 
-OPEN = _read("or but though although unless if except nor either and")
+OPEN = _read("or but though although unless if except nor either and for provided assuming")
 """Words that, right behind an answer, add to it or take it back."""
 
-FOLLOWING = _read("because since as which due based given for hallucinated")
+FOLLOWING = _read("because since as which due based given hallucinated")
 """Words that may follow an answer and say no more about which it is."""
 
 LEAD = _read(
@@ -31,11 +31,13 @@ LEAD = _read(
 )
 """Words that may stand before "option B" in a sentence that gives it as the answer."""
 
-VERDICTS = _read(
+JUDGING = _read(
     """true false yes no not correct incorrect supported unsupported wrong right visible present is are was
-    were isn't aren't can cannot can't could does has says states refers appears matches accurate factual"""
+    were isn't aren't can cannot can't could does has says states refers appears matches accurate factual
+    seems seem looks look do don't doesn't have match appear fine ok okay real absent missing shown seen
+    non grounded accurately correctly"""
 )
-"""Words that begin a judgement about a choice, so that "B: visible" is no answer."""
+"""Words that begin what is said about a choice, so that "B: visible" is no answer."""
 
 SUPPORT = _read(
     """visible present right best correct correctly true truly accurate accurately supported shown seen appear
@@ -43,29 +45,31 @@ SUPPORT = _read(
 )
 """Words by which a choice is called true to the picture, or may be."""
 
-JUDGING = _read(
-    """seems seem looks look do don't doesn't have match appear fine ok okay real absent missing shown seen
-    non grounded accurately correctly"""
-)
-"""With these or VERDICTS begins what is said about a phrase behind a stated answer."""
-
 DOUBTING = _read("yes no wrong incorrect is are isn't aren't was seems looks")
 """The same behind a stated verdict: "D: cannot be verified" explains it."""
 
-LACKING = _read(
-    """insufficient lack lacks lacking little few fail fails opposite reverse contrary converse said assumed
-    supposed purports"""
+INTRODUCING = (
+    LEAD
+    | SUPPORT
+    | _read(
+        """there in only just not no non both all following a an of caption image based on for about regarding
+        phrase phrases option options choice choices element elements object objects part parts output outputs
+        item items content hallucinations system systems s which belong belongs do does has have see find"""
+    )
 )
-"""With one of these a sentence does not call true or false what it seems to."""
+"""Words of a sentence that leads up to phrases it calls hallucinated, or clears of it."""
 
 CONDITIONS = _read("if unless assuming supposing")
 """Words that begin a sentence whose answer holds for some other picture."""
 
 SET_ASIDE = _read(
     """visible present accurate supported grounded truthful factual eliminated excluded rejected remaining
-    possible plausible candidate"""
+    possible plausible candidate first second earlier previous initial other"""
 )
 """Before "options" or "answers": those that are meant are not the answer, or not only they."""
+
+RETRACTION = re.compile(r"\W{0,4}(?:(?:hmm+|wait|oops|scratch that)\b|no(?:[,.]|$))")
+"""What a sentence begins with that takes back the one before."""
 
 
 def is_doubted(clause: str) -> bool:

@@ -7,17 +7,19 @@ from collections.abc import Collection
 
 from hkdcli.answers.chain import Line
 from hkdcli.answers.choices import Vocabulary
-from hkdcli.answers.english import DOUBTING, FOLLOWING, JUDGING, SUPPORT, VERDICTS, is_doubted
+from hkdcli.answers.english import DOUBTING, FOLLOWING, JUDGING, SUPPORT, is_doubted
 
 _PREDICATE = re.compile(
     r" (?:is|are) (?:(?:a|an|the|my|all|both|therefore|thus|correct|right|best|final) )*+"
-    r"(?P<what>hallucinat[a-z]*|answers?|choices?|options?)(?=$|[.,;:!)\n]| (?P<next>[a-z]+))"
+    r"(?P<what>hallucinat[a-z]*|answers?|choices?|options?|one)(?=$|[.,;:!)\n]| (?P<next>[a-z]+))"
     r"| (?:is|are) (?:therefore |thus )?(?:correct|right|best)(?=$|[.,;:!)\n]| (?P<then>[a-z]+))"
 )
-_FIRST = re.compile(r"[ \-:.\u2013\u2014(\"']{0,6}([a-z]+(?:'[a-z]+)?)")
 _TAIL = re.compile(
     r"(?P<gap>[ :=(\-\u2013\u2014]{1,6})"
     r"(?P<word>[a-z]+(?:'[a-z]+)?|\d|[\u2713\u2714\u2717\u2718\u2705\u274c])(?: (?P<after>\w+))?"
+)
+_REASON = re.compile(
+    r",? (?:because|since|as) (?:they|it|these|both)\b|[ ).:,\-\u2013\u2014]{1,5}(?P<all>all of the above)"
 )
 _MARKS = ":)=\u2013\u2014-"
 _PARTLY = re.compile(
@@ -61,6 +63,9 @@ def is_judged(vocabulary: Vocabulary, line: Line, ids: Collection[str], end: int
     is_claim = vocabulary.task == "factuality"
     if is_claim and is_partly(line.folded, end):
         return True
+    reason = _REASON.match(line.folded, end)
+    if reason is not None:
+        return reason["all"] is not None or _is_cleared(vocabulary, line, ids, end)
     tail = _TAIL.match(line.folded, end)
     if tail is None:
         return False
@@ -70,16 +75,10 @@ def is_judged(vocabulary: Vocabulary, line: Line, ids: Collection[str], end: int
     if word in ("is", "are") and not gap:
         what = find_predicate(line, end)
         return what is None or (what == "" and not is_claim)
-    if not word.isascii() or word.isdigit() or word in (DOUBTING if is_claim else VERDICTS | JUDGING):
+    if not word.isascii() or word.isdigit() or word in (DOUBTING if is_claim else JUDGING):
         return True
     is_marked = bool(gap) or line.text[end - 1] in _MARKS
     return is_marked and _is_cleared(vocabulary, line, ids, tail.start("word"))
-
-
-def judges(vocabulary: Vocabulary, line: Line, ids: Collection[str], end: int) -> bool:
-    """Whether the prose behind an item is a judgement about it, or says that nothing is wrong with it."""
-    first = _FIRST.match(line.folded, end)
-    return first is None or first[1] in VERDICTS or _is_cleared(vocabulary, line, ids, first.start(1))
 
 
 def _is_cleared(vocabulary: Vocabulary, line: Line, ids: Collection[str], start: int) -> bool:

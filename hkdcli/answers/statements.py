@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from hkdcli.answers.chain import Chain, Line, find_words, read_chain
 from hkdcli.answers.choices import Reading, Vocabulary
-from hkdcli.answers.english import CONDITIONS, FOLLOWING, OPEN, SET_ASIDE, SUPPORT, is_doubted
+from hkdcli.answers.english import CONDITIONS, FOLLOWING, OPEN, RETRACTION, SET_ASIDE, SUPPORT, is_doubted
 from hkdcli.answers.judgements import is_judged
 
 UNPARSED, CONFLICT = Reading(None, "unparsed"), Reading(None, "conflict")
@@ -16,16 +16,26 @@ _STATEMENT = re.compile(
     r"^(?:the |my )?(?P<heading>final |correct )?answers?\n|"
     r"\b(?P<final>final )?(?:(?:options?|choices?|labels?|verdict|prediction|conclusion)(?:\(s\))?"
     r"|(?:answers?|hallucinations?|hallucinated)(?:\(s\))?(?P<between>(?: [a-z]+){0,4}?))"
-    r" ?(?:[:=\u2192]|->|(?<= )(?:is|are|be)\b:?)"
-    r"|\bi(?:'d|'ll| would| will)? (?:choose|select|pick|go with)(?: with)?\b:?",
+    r" ?(?:[:=\u2192]|->|- |(?<= )(?:is|are|be)\b:?)"
+    r"|\bi(?:'d|'ll| would| will)? (?:choose|select|pick|say|go with)(?: with)?\b:?"
+    r"|^(?:response|output|result|classification|judgement|judgment|rating|factuality|overall|final):"
+    r"|(?:\b(?:so|therefore|thus|hence),? (?:it's |it is )?|\bit(?:'s| is) )"
+    r"(?=(?:option )?[\"'(]{0,2}\w[\"')]{0,2}(?:[.,;]|$))",
     re.MULTILINE,
 )
 _CLAUSE = re.compile(r"[.,;:!?\n]|\b(?:so|therefore|thus|hence)\b")
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 _CORRECT = re.compile(r"\b(?:correct|right|true) (?:options?|choices?)\b")
 _NOT_OF = re.compile(r"\b(?:free|number|count) of $")
+_BEFORE_CONTENT = re.compile(
+    r"[ \n-]*+(?:(?:only|just|probably|likely|clearly|therefore|thus|indeed|definitely) )?"
+    r"(?:(?P<number>\d{1,2})[.)] )?"
+)
+_SENTENCE = re.compile(r"[^.!?\n]{0,300}[.!?\n]{1,20} ?")
 _ARTICLE = re.compile(r"[ (\[\"']{0,4}(?:(?:the|an?|that|it is|it's) )?[\"'(\[]{0,2}")
-_BETWEEN_WORDS = re.compile(r"[\"')\]]{0,3}(?:[ ,;&\n]{1,4}(?:and )?(?:the |an? )?)?[\"'(\[]{0,3}")
+_BETWEEN_WORDS = re.compile(
+    r"[\"')\]]{0,3}(?:[ ,;&\n]{1,4}(?:and )?(?:the |an? |\d{1,2}[.)] )?)?[\"'(\[]{0,3}"
+)
 _NEXT = re.compile(r"[ ,;\-\u2013\u2014]{0,4}([a-z]+)(?: (not)\b)?")
 _ID_IN_BRACKETS = re.compile(r"[\"')\].]{0,3} ?[(\[](\w+)[)\]]")
 _SENTENCE_END = re.compile(r"[.!?\n]")
@@ -44,10 +54,8 @@ def find_statements(vocabulary: Vocabulary, line: Line) -> Iterator[tuple[bool, 
     """
     accused = False
     for match in _STATEMENT.finditer(line.folded):
-        start = match.end()
-        while line.text[start : start + 1] in (" ", "\n", "-"):
-            start += 1
-        denied = line.folded.startswith("not ", start)
+        start = _find_content(vocabulary, line.folded, match.end())
+        denied = line.folded.startswith("not ", start) and not find_words(vocabulary, line.folded, start)
         reading = _read_content(vocabulary, line, start + 4 * denied)
         if reading is None:
             continue
@@ -57,9 +65,19 @@ def find_statements(vocabulary: Vocabulary, line: Line) -> Iterator[tuple[bool, 
         clause = _find_clause(line.folded, match.start())
         doubted = doubted or is_doubted(clause + match[0]) or _is_set_aside(line.folded, match.start())
         # "Hallucinated options: C. Correct options: B, D" calls correct what is no hallucination.
+        sentence = _SENTENCE.match(line.folded, start)
+        doubted = doubted or (sentence is not None and bool(RETRACTION.match(line.folded, sentence.end())))
         doubted = doubted or (accused and _CORRECT.search(clause + match[0]) is not None)
         accused = accused or "hallucinat" in clause + match[0]
         yield "final " in (match["final"], match["heading"]), UNPARSED if doubted else reading
+
+
+def _find_content(vocabulary: Vocabulary, folded: str, start: int) -> int:
+    """Where the answer begins behind a mark: not with an adverb, nor with the number of a list."""
+    match = _BEFORE_CONTENT.match(folded, start)
+    if match is None:
+        return start
+    return match.start("number") if match["number"] and vocabulary.find_id(match["number"]) else match.end()
 
 
 def _is_set_aside(folded: str, start: int) -> bool:
@@ -75,7 +93,7 @@ def _find_clause(folded: str, end: int) -> str:
     """What precedes a place in its clause, 200 characters at most."""
     before = folded[max(0, end - 200) : end]
     cuts = [match.end() for match in _CLAUSE.finditer(before)]
-    return before[cuts[-1] if cuts else 0 :]
+    return before[cuts[-1] if cuts else 0 :].removeprefix(" but ")
 
 
 def _read_content(vocabulary: Vocabulary, line: Line, start: int) -> Reading | None:

@@ -70,7 +70,7 @@ def _read_prose(text: str, vocabulary: Vocabulary, *, whole: bool) -> Reading:
     if reading.how != "unparsed":
         return reading
     found = read_marked(vocabulary, text)
-    if found is None and whole:
+    if whole and (found is None or found.how == "unparsed"):
         found = read_words(vocabulary, text)
     if found is None or found.how == "unparsed":
         return Reading(None, "refusal") if is_refusal(text) else UNPARSED
