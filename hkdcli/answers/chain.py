@@ -67,13 +67,15 @@ class Line:
 
 
 def find_words(vocabulary: Vocabulary, folded: str, start: int) -> tuple[str | None, int] | None:
-    """The longest words of a choice at a place: their id (None: of two choices) and end, behind "(C)"."""
+    """The longest words of a choice at a place: their id and end; None for two choices or another's "(C)"."""
     for words, id_ in vocabulary.words.items():
         end = start + len(words)
         if folded.startswith(words, start) and is_boundary(folded, end):
             bracketed = _ID_IN_BRACKETS.match(folded, end)
-            same = bracketed is not None and vocabulary.find_id(bracketed[1]) == id_ is not None
-            return id_, bracketed.end() if bracketed and same else end
+            beside = vocabulary.find_id(bracketed[1]) if bracketed else None
+            if bracketed and beside:
+                return (id_ if id_ == beside else None), bracketed.end()
+            return id_, end
     return None
 
 
@@ -83,20 +85,7 @@ def is_boundary(text: str, place: int) -> bool:
 
 
 def read_chain(vocabulary: Vocabulary, line: Line, start: int, *, bare: bool) -> Chain | None:
-    """Read as many marked ids as follow one another at a place.
-
-    A new line goes on with the chain only where it is an item, or an item and its words, and nothing else;
-    behind a full stop there have to be words.
-
-    Args:
-        vocabulary: Of the record.
-        line: The text.
-        start: The place.
-        bare: Whether the first id may be undressed.
-
-    Returns:
-        The chain; None where none begins here.
-    """
+    """Read the ids in a row at a place; a new line has to be an item, and behind a full stop its words."""
     items: list[Item] = []
     end = place = start
     while (item := _read_item(vocabulary, line, place)) is not None:

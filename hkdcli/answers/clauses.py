@@ -27,24 +27,13 @@ class Clause:
     @property
     def rest(self) -> str:
         """The clause without the choices' words."""
-        pieces, place = [], 0
-        for start, end, _ in self.named:
-            pieces.append(self.text[place:start])
-            place = end
-        return " ".join([*pieces, self.text[place:]])
+        starts = [*(start for start, _, _ in self.named), None]
+        ends = [0, *(end for _, end, _ in self.named)]
+        return " ".join(self.text[end:start] for end, start in zip(ends, starts, strict=True))
 
 
 def find_named(vocabulary: Vocabulary, line: Line, *, marked: bool) -> list[Named]:
-    """Find where choices are named, in order of place and none over another.
-
-    Args:
-        vocabulary: Of the record.
-        line: A cleaned text.
-        marked: Whether ids name choices, or their words alone. An "A" of prose is no id.
-
-    Returns:
-        The places and ids; None of the ids where words contradict theirs.
-    """
+    """Where words, and ids if `marked`, name choices, in order and none over another; no "A" of prose."""
     found: list[Named] = []
     end = 0
     for match in _PLACE.finditer(line.folded):
@@ -67,15 +56,7 @@ def find_named(vocabulary: Vocabulary, line: Line, *, marked: bool) -> list[Name
 
 
 def split_clauses(folded: str, named: list[Named]) -> Iterator[Clause]:
-    """Cut a text where a clause ends outside of what names choices.
-
-    Args:
-        folded: The text.
-        named: What it names.
-
-    Yields:
-        Clause: One after the other.
-    """
+    """Cut a folded text where a clause ends outside of what names choices."""
     start, place = 0, 0
     for match in (*_CLAUSE_END.finditer(folded), None):
         end = match.start() if match else len(folded)

@@ -28,15 +28,7 @@ _PARTLY = re.compile(
 
 
 def find_predicate(line: Line, end: int) -> str | None:
-    """What a sentence says that the ids before a place are: "hallucinated", "the answer", or "" for correct.
-
-    Args:
-        line: The text.
-        end: The place behind the ids.
-
-    Returns:
-        The noun or verb, folded; None where no such predicate follows, or more that may take it back.
-    """
+    """What is predicated of ids, without a retraction: "hallucinated", "answer", "" for correct."""
     match = _PREDICATE.match(line.folded, end)
     if match is None or (match["next"] or match["then"]) not in (None, "in", *FOLLOWING):
         return None
@@ -49,17 +41,7 @@ def is_partly(folded: str, end: int) -> bool:
 
 
 def is_judged(vocabulary: Vocabulary, line: Line, ids: Collection[str], end: int) -> bool:
-    """Whether a stated answer is spoken about rather than given: "Answer: B: visible", "B (no)", "B is fine".
-
-    Args:
-        vocabulary: Of the record.
-        line: The text.
-        ids: What is named.
-        end: The place behind it.
-
-    Returns:
-        True where a judgement, a number or a tick follows in the same clause.
-    """
+    """Whether what ends at a place is spoken about, not given: "Answer: B: visible", "B (no)"."""
     is_claim = vocabulary.task == "factuality"
     if is_claim and is_partly(line.folded, end):
         return True
@@ -88,4 +70,4 @@ def _is_cleared(vocabulary: Vocabulary, line: Line, ids: Collection[str], start:
     sentence = re.split(r"[.!?\n]", line.folded[start : start + 500], maxsplit=1)[0]
     accused = "hallucinat" in sentence
     judged = accused or bool(SUPPORT & set(re.findall(r"[a-z]+", sentence)))
-    return judged and accused == is_doubted(sentence)
+    return judged and accused == (is_doubted(sentence) or "false" in sentence)

@@ -6,28 +6,22 @@ import re
 
 from hkdcli.answers.chain import Chain, Line, read_chain
 from hkdcli.answers.choices import Reading, Vocabulary, read_ids
-from hkdcli.answers.english import LEAD
+from hkdcli.answers.english import LEAD, RETRACTION
 from hkdcli.answers.judgements import find_predicate, is_judged
 from hkdcli.answers.statements import CONFLICT, UNPARSED, find_statements, is_settled
+from hkdcli.answers.verdicts import find_accused
 
 _OPENING = re.compile(
-    r"(?:just |only )?(?P<ids>.{1,60}?)(?: only)?\.?(?:$|\n|,? (?:because|since|as|but not)\b)", re.IGNORECASE
+    r"(?:just |only )?(?P<ids>.{1,60}?)(?: only)?\.?(?:$|\n|,? (?:because|since|as(?! well)|but not)\b)",
+    re.IGNORECASE,
 )
-_CLOSING = re.compile(r"\n.*[^:\n]\n(?P<ids>.{1,60})$")
+_CLOSING = re.compile(r"(?m:^).{11,}[^:\n]\n(?P<ids>.{1,60})$")
 _MENTION = re.compile(r"^(?=[(\[\"']{0,3}\w)|\b(?=(?:options?|choices?) )", re.MULTILINE)
 _OPTION = re.compile(r"(?:the )?(?:(?:correct|right|best|hallucinated) )?(?:options?|choices?|letters?)\b")
 
 
 def read_marked(vocabulary: Vocabulary, text: str) -> Reading | None:
-    """Read ids by their marks: see `text.parse_text`.
-
-    Args:
-        vocabulary: Of the record.
-        text: A cleaned text.
-
-    Returns:
-        How is marked or words (of a statement), conflict or unparsed; None where nothing is marked.
-    """
+    """Read ids by their marks, None where there are none: see `text.parse_text`."""
     line = Line(text)
     statements = list(find_statements(vocabulary, line))
     if statements:
@@ -35,13 +29,22 @@ def read_marked(vocabulary: Vocabulary, text: str) -> Reading | None:
         return finals[-1] if finals else statements[-1][1]
     mentions = _find_mentions(vocabulary, line)
     given = [reading for reading, gives in mentions if gives]
-    alone = [match["ids"] for match in (_OPENING.match(text), _CLOSING.search(text)) if match]
-    readings = [reading for ids in alone if (reading := read_ids(ids, vocabulary)).how == "ids"]
-    if readings or len(given) == len(mentions):
-        given += [Reading(each.choices, "marked") for each in readings]
+    matches = (_OPENING.match(text), _CLOSING.search(text))
+    alone = [each for match in matches if match if (each := _read_alone(vocabulary, line, match))]
+    if alone or len(given) == len(mentions):
+        given += alone
         return None if not given else given[0] if len(set(given)) == 1 else UNPARSED
     conflict = any(reading == CONFLICT for reading, _ in mentions)
     return CONFLICT if conflict else mentions[0][0] if len(mentions) == 1 else UNPARSED
+
+
+def _read_alone(vocabulary: Vocabulary, line: Line, match: re.Match[str]) -> Reading | None:
+    """Ids that stand alone on the first or last line, where no other line takes them back."""
+    ids, end = read_ids(match["ids"], vocabulary).choices, match.end("ids")
+    if not ids or RETRACTION.match(line.folded, match.end()) or is_judged(vocabulary, line, ids, end):
+        return None
+    accused = find_accused(vocabulary, Line(line.text[match.end() :]))
+    return Reading(ids, "marked") if accused <= ids else UNPARSED
 
 
 def _find_mentions(vocabulary: Vocabulary, line: Line) -> list[tuple[Reading, bool]]:

@@ -15,7 +15,7 @@ _TRAILING = re.compile(
     r"(?:[\s,)\]\"']|\b(?:and|but|though|although|only|both|just|the|options?|choices?)(?=\W|$))+$"
 )
 _VERDICT = re.compile(
-    r"[\s:=\-\u2013\u2014(\"',)\u2705\u274c\u2713\u2717]*+"
+    r"[\s:=\-\u2013\u2014(\"',)>\u2192\u2705\u274c\u2713\u2717]*+"
     r"(?:(?:is|are|was|were|do|does|a|an|the|all|both|only|also|clearly|indeed|likely|probably|therefore"
     r"|thus|definitely|belongs?|to|appears?) )*+(?P<denied>(?:not|no|non|never)[ -])?"
     r"(?:(?:a|an|the|belong|to|be) )*+(?P<what>hallucinat\w*|visible|present|supported|shown|seen"
@@ -30,22 +30,12 @@ _NONE_AFTER = re.compile(
     r"(?:(?:is|are) (?:a )?hallucinat(?:ed|ions?))?"
     r"(?: ?in (?:the|this|its|that) (?:caption|text|description|response|answer|output|sentence))?$)"
 )
-MOST = 300
-"""What says more of a phrase is not read."""
+_OTHERWISE = SUPPORT | {"false", "caption"}
 _REFUTED = re.compile(r"[\s:\-\u2013\u2014(]*+(?:is )?(?:incorrect|wrong|false|not|no)\b")
 
 
 def find_accused(vocabulary: Vocabulary, line: Line) -> set[str | None]:
-    """The phrases that a text accuses, where each that it names is accused or cleared.
-
-    Args:
-        vocabulary: Of a record of hallucination.
-        line: A cleaned text.
-
-    Returns:
-        The ids, or that of "No hallucination" where the text says so; none where one phrase is spoken about
-        in another way.
-    """
+    """The phrases that a text accuses; none where it speaks of one without accusing or clearing it."""
     found: dict[bool, set[str | None]] = {True: set(), False: set()}
     for clause in split_clauses(line.folded, find_named(vocabulary, line, marked=True)):
         if found[True] and RETRACTION.match(clause.text):
@@ -86,7 +76,7 @@ def _denies_hallucination(clause: Clause) -> bool:
 
 def _weigh(lead: str, tail: str, last: bool | None) -> bool | None:
     """What is said of what stands between two pieces of a clause; `last` was said of what precedes."""
-    if len(tail) > MOST:
+    if len(tail) > 300:
         return None
     tail = _TRAILING.sub("", tail.replace("n't", " not"))
     introduced = _weigh_lead(lead)
@@ -96,7 +86,9 @@ def _weigh(lead: str, tail: str, last: bool | None) -> bool | None:
         return not last
     match = _VERDICT.match(tail)
     rest = tail[match.end() :] if match else ""
-    if match is None or is_doubted(rest) or is_doubted(lead) or set(re.findall(r"[a-z]+", rest)) & SUPPORT:
+    if match is None or is_doubted(rest) or is_doubted(lead) or _read_words(rest) & _OTHERWISE:
+        return None
+    if not _read_words(lead.rpartition(",")[2]) <= INTRODUCING:
         return None
     accuses = match["what"].startswith("hallucinat")
     if "hallucinat" in rest or (match["denied"] and match["what"] == "correct"):
@@ -106,9 +98,13 @@ def _weigh(lead: str, tail: str, last: bool | None) -> bool | None:
 
 
 def _weigh_lead(lead: str) -> bool | None:
-    words = set(re.findall(r"[a-z]+", lead.replace("n't", " not")))
+    words = _read_words(lead.replace("n't", " not"))
     accuses, supports = "hallucinat" in lead, bool(words & SUPPORT)
     denied = bool(words & NEGATIONS)
     if accuses == supports or (supports and denied) or not words <= INTRODUCING:
         return None
     return accuses != denied
+
+
+def _read_words(text: str) -> set[str]:
+    return set(re.findall(r"[a-z]+", text))

@@ -90,7 +90,7 @@ WRAPPED = [
 MARKED = [
     ("It is wooden.\n\n### Final Answer\nC", "C"),
     ('The answer is "blue wire shelf" (C).', "C"),
-    ('The answer is "blue wire shelf" (B).', "conflict"),
+    ('The answer is "blue wire shelf" (B).', "unparsed"),
     ("A: There is no hallucination here", "A"),
     ("The answer is (B)", "B"),
     ("The correct answer is C: blue wire shelf.", "C"),
