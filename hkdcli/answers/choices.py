@@ -53,14 +53,7 @@ class Reading:
 
 
 def clean_text(text: str) -> str:
-    """Bring a text to one spelling: NFKC, plain quotes, one blank, no Markdown, no control characters.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        Its lines, none of them empty, without blanks at either end.
-    """
+    """Lines without blanks at their ends, Markdown or control characters; NFKC, plain quotes, one blank."""
     text = unicodedata.normalize("NFKC", text).translate(_SAME)
     if not _PLAIN.fullmatch(text):
         text = "".join(map(_clean_character, text))
@@ -141,15 +134,7 @@ class Vocabulary:
 
 
 def read_ids(text: str, vocabulary: Vocabulary) -> Reading:
-    """Read a text that is nothing but ids: see `text.parse_text`.
-
-    Args:
-        text: Any text, of a length that can be normalized.
-        vocabulary: Of the record.
-
-    Returns:
-        How is ids, empty, conflict or unparsed.
-    """
+    """Read a text that is nothing but ids, of a length that can be normalized: see `text.parse_text`."""
     text = unicodedata.normalize("NFKC", text).strip()
     if not text.strip(_DRESS):
         return Reading(None, "empty")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hkdcli.answers.chain import Line, find_words, is_boundary, read_chain
 from hkdcli.answers.choices import Vocabulary
 
-_CLAUSE_END = re.compile(r"[.!?;]+(?=\s|$)|\n|\b(?:because|since|while|whereas)\b")
+_CLAUSE_END = re.compile(r"(?<![.!?;])[.!?;]++(?=\s|$)|\n|\b(?:because|since|while|whereas)\b")
 _PLACE = re.compile(r"(?<![\w-])(?<!\w')(?=[^\s\-'])")
 
 Named = tuple[int, int, frozenset[str | None]]

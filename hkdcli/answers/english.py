@@ -53,7 +53,8 @@ INTRODUCING = (LEAD | SUPPORT).union(
     _read(_NOUNS + " " + _NOUNS.replace(" ", "s ")),
     _read(
         """there in only just not no non both all following a an of caption image based on for about regarding
-        content model s which systems belong belongs do does has have see find"""
+        content model s which systems belong belongs do does has have see find seems seem suspect confirm
+        note"""
     ),
 )
 """Words of a sentence that leads up to phrases it calls hallucinated, or clears of it."""

@@ -70,4 +70,5 @@ def _is_cleared(vocabulary: Vocabulary, line: Line, ids: Collection[str], start:
     sentence = re.split(r"[.!?\n]", line.folded[start : start + 500], maxsplit=1)[0]
     accused = "hallucinat" in sentence
     judged = accused or bool(SUPPORT & set(re.findall(r"[a-z]+", sentence)))
-    return judged and accused == (is_doubted(sentence) or "false" in sentence)
+    repeated = any(vocabulary.words_of(id_) in sentence for id_ in ids)
+    return (judged or repeated) and accused == (is_doubted(sentence) or "false" in sentence)

@@ -10,12 +10,14 @@ from hkdcli.answers.english import LEAD, RETRACTION
 from hkdcli.answers.judgements import find_predicate, is_judged
 from hkdcli.answers.statements import CONFLICT, UNPARSED, find_statements, is_settled
 from hkdcli.answers.verdicts import find_accused
+from hkdcli.answers.words import find_labels
 
 _OPENING = re.compile(
-    r"(?:just |only )?(?P<ids>.{1,60}?)(?: only)?\.?(?:$|\n|,? (?:because|since|as(?! well)|but not)\b)",
+    r"(?:just |only |probably )?(?P<ids>.{1,60}?)(?: only)?\.?"
+    r"(?:$|\n|,? (?:because|since|as(?! well)|but not)\b)",
     re.IGNORECASE,
 )
-_CLOSING = re.compile(r"(?m:^).{11,}[^:\n]\n(?P<ids>.{1,60})$")
+_CLOSING = re.compile(r"(?m:^).{8,}[^:\n]\n(?P<ids>.{1,60})$")
 _MENTION = re.compile(r"^(?=[(\[\"']{0,3}\w)|\b(?=(?:options?|choices?) )", re.MULTILINE)
 _OPTION = re.compile(r"(?:the )?(?:(?:correct|right|best|hallucinated) )?(?:options?|choices?|letters?)\b")
 
@@ -73,6 +75,8 @@ def _judge(vocabulary: Vocabulary, line: Line, start: int, chain: Chain) -> tupl
     if not rest or find_predicate(line, chain.end) is not None:
         return reading, True
     explained = start == 0 and len(chain.items) == 1 and not is_judged(vocabulary, line, chain.ids, chain.end)
+    if vocabulary.task == "factuality" and find_labels(vocabulary, Line(rest)) - chain.ids:
+        return CONFLICT, False
     return (reading if explained else UNPARSED), False
 
 

@@ -17,7 +17,7 @@ _STATEMENT = re.compile(
     r"\b(?P<final>final )?(?:(?:options?|choices?|labels?|verdict|prediction|conclusion)(?:\(s\))?"
     r"|(?:answers?|hallucinations?|hallucinated)(?:\(s\))?(?P<between>(?: [a-z]+){0,4}?))"
     r" ?(?:[:=\u2192]|->|- |(?<= )(?:is|are|be)\b:?)"
-    r"|\bi(?:'d|'ll| would| will)? (?:choose|select|pick|say|go with)(?: with)?\b:?"
+    r"|\bi(?:'d|'ll| would| will)? (?:choose|select|pick|say|answer|go with)(?: with)?\b:?"
     r"|^(?:response|output|result|classification|judgement|judgment|rating|factuality|overall|final):"
     r"|(?:\b(?:so|therefore|thus|hence),? (?:it's |it is )?|\bit(?:'s| is) )"
     r"(?=(?:option )?[\"'(]{0,2}\w[\"')]{0,2}(?:[.,;]|$))",

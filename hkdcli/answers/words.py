@@ -13,6 +13,9 @@ from hkdcli.answers.statements import UNPARSED
 from hkdcli.answers.verdicts import find_accused
 
 _ONLY_SEPARATORS = re.compile(r"(?:[\s,;.:&|+\"'()\[\]]|\band\b|\b\d{1,2}[.)])*+")
+_NOT_ANY = re.compile(
+    r"\b(?:do|does)(?:n't| not) (?:see|contain|have|find|include|show) any(?= hallucination)"
+)
 _REFUSAL = re.compile(
     r"\bi(?:'m| am) sorry\b|\bsorry, (?:but )?i\b|\bi apologi[sz]e\b|\bas an ai\b|\bunable to\b"
     r"|\bnot able to\b"
@@ -23,12 +26,14 @@ _SUBJECT = (
     r"(?:it(?:'s| is)|this(?: is)?|(?:the )?factuality of (?:the|this) claim is"
     r"|(?:(?:the|this|that|given|provided|above) )*+(?:claim|statement)(?: itself| as a whole)?"
     r"(?: that .*|:? ?[\"'(]{1,2}this[.\"')]{1,3})?"
-    r"(?: is(?: best)?:?| as| (?:should|can) be(?= [a-z]+ed )| (?:appears|seems)(?: to be)?))"
+    r"(?: is(?: best)?:?| as| (?:should|can) be(?= [a-z]+ed )| (?:appears|seems)(?: to be)?| (?:to|must) be"
+    r"| remains)|(?:this |which )?mak(?:es|ing) (?:it|(?:the|this) claim))"
 )
 _BEFORE = re.compile(
     r"(?:(?:^|[,;\u2013\u2014]|\b(?:so|therefore|thus|hence)\b|\b(?:conclusion|verdict|answer|output|result):)"
     r"[ \"'(]*(?:(?:and|but|so|therefore|thus|hence|overall|no|yes)\b,? )*+"
-    r"(?:(?:i(?:'d| would)? (?:think|believe|say|conclude|rate|classify|label)|we conclude) )?(?:that )?"
+    r"(?:(?:i(?:'d| would)? (?:think|believe|say|conclude|rate|classify|label|find)|we (?:can )?conclude) )?"
+    r"(?:that )?"
     + _SUBJECT
     + r"(?: (?:therefore|thus|hence|clearly|indeed|in fact|definitely|completely|factually|likely|probably"
     r"|only|(?:labeled|classified|considered|deemed|rated)(?: as)?))*+"
@@ -46,10 +51,10 @@ def read_words(vocabulary: Vocabulary, text: str) -> Reading:
     if whole == vocabulary.caption:
         return UNPARSED
     is_claim = vocabulary.task == "factuality"
-    line = Line(text.replace(":\n", ": "))
+    line = Line(_NOT_ANY.sub("has no", text.replace(":\n", ": ")))
     found = {vocabulary.words[whole]} if whole in vocabulary.words else _find_listed(vocabulary, line)
     if not found:
-        found = (_find_labels if is_claim else find_accused)(vocabulary, line)
+        found = (find_labels if is_claim else find_accused)(vocabulary, line)
     ids = frozenset(id_ for id_ in found if id_ is not None)
     if len(ids) < len(found) or not ids or (is_claim and len(ids) > 1) or vocabulary.repeats_all(ids):
         return UNPARSED
@@ -71,7 +76,7 @@ def _find_listed(vocabulary: Vocabulary, line: Line) -> set[str | None]:
     return {id_ for _, _, ids in named for id_ in ids}
 
 
-def _find_labels(vocabulary: Vocabulary, line: Line) -> set[str | None]:
+def find_labels(vocabulary: Vocabulary, line: Line) -> set[str | None]:
     """The labels that clauses of a text give as the answer; those that they deny or doubt are passed over."""
     found: set[str | None] = set()
     line = Line(line.folded.replace(vocabulary.caption, "this") if vocabulary.caption else line.folded)

@@ -50,15 +50,7 @@ def shorten_text(text: str) -> str:
 
 
 def find_values(text: str) -> list[str | None] | None:
-    """Read the JSON object that a text is, or that it ends with.
-
-    Args:
-        text: A text of bounded length.
-
-    Returns:
-        The values of those keys that stand for an answer, each as text, the items of a list one a line,
-        None for what is neither text, number nor list of texts; None where there is no such object.
-    """
+    """The answers of the JSON object that a text is or ends with, one item a line; None for no object."""
     end = text.rfind("}") + 1
     for start in dict.fromkeys((text.find("{", 0, end), text.rfind("{", 0, end))):
         pairs = _parse_pairs(text[start:end]) if start >= 0 else []

@@ -431,7 +431,7 @@ UNITS = ["B", " ", "B, ", "[", "{", "answer is ", "Answer: B\n", "option b x ", 
 UNITS += ["</think>", "true ", "not ", "\ufdfa", "\0", '{"answer":', "B. ", "# ", "\ud800", "1", "A\n", "(B"]
 UNITS += ["leafy greens; ", "is true, ", "hallucinated ", "\n- ", "option B is hallucinated. ", "```\n"]
 UNITS += ["B: leafy greens\n", "<answer>", "n't ", "\\text{", "leafy greens, ", "', B", "\nuser:", "so B, "]
-UNITS += ["the claim that it is ", "claim 'it' is true ", "A and ", "B is, "]
+UNITS += ["?", "the claim that it is ", "claim 'it' is true ", "A and ", "B is, "]
 HUGE = [unit * (SIZE // len(unit)) + end for unit in UNITS for end in ("", " true", "\nx y")]
 HUGE += [unit * (20_000 // len(unit)) + end for unit in UNITS for end in ("", " true", "\nx y")]
 HUGE.append("answer " + "a" * SIZE)
