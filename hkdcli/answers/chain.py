@@ -15,6 +15,8 @@ _ITEM = re.compile(
 )
 _BEFORE_WORDS = re.compile(r"[ (\[\"':\-\u2013\u2014]{0,6}")
 _AFTER_WORDS = re.compile(r"[)\]\"'.]{0,4}")
+_BOUNDARY = re.compile(r"(?:(?<!\w)|(?![-']?\w))(?:(?<!\w[-'])|(?!\w))")
+_ID_IN_BRACKETS = re.compile(r"[\"']{0,2} ?[(\[](\w+)[)\]]")
 _EXACT_END = re.compile(r"[)\]\"']*(?:$|[.,;\n]| and )")
 _SEPARATOR = re.compile(r"(?:[ ,;/&|+\n]{1,6}(?:and )?(?:also )?|\.[ \n])", re.IGNORECASE)
 
@@ -23,12 +25,13 @@ _SEPARATOR = re.compile(r"(?:[ ,;/&|+\n]{1,6}(?:and )?(?:also )?|\.[ \n])", re.I
 class Item:
     """One marked id.
 
-    `end` is the place behind it and its words; `own`: its own words follow; `conflict`: exactly another
-    choice's words follow; `dressed`: "option", brackets or a mark tell it from a letter of prose;
-    `article`: it is bare, and as prose has it: "A", "I", a small letter or a number.
+    `start` is its place behind "option", `end` the place behind it and its words; `own`: its own words
+    follow; `conflict`: exactly another choice's words follow; `dressed`: "option", brackets or a mark tell
+    it from a letter of prose; `article`: it is bare, and as prose has it: "A", "I", a small letter, a number.
     """
 
     ids: tuple[str, ...]
+    start: int
     end: int
     own: bool
     conflict: bool
@@ -38,9 +41,10 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Marked ids one after another, and the place where they end."""
+    """Marked ids one after another, and the places where the first begins and the last ends."""
 
     items: tuple[Item, ...]
+    start: int
     end: int
 
     @property
@@ -63,41 +67,25 @@ class Line:
 
 
 def find_words(vocabulary: Vocabulary, folded: str, start: int) -> tuple[str | None, int] | None:
-    """The longest words of a choice that stand at a place: their id (None: of two choices) and end."""
+    """The longest words of a choice at a place: their id and end; None for two choices or another's "(C)"."""
     for words, id_ in vocabulary.words.items():
         end = start + len(words)
         if folded.startswith(words, start) and is_boundary(folded, end):
+            bracketed = _ID_IN_BRACKETS.match(folded, end)
+            beside = vocabulary.find_id(bracketed[1]) if bracketed else None
+            if bracketed and beside:
+                return (id_ if id_ == beside else None), bracketed.end()
             return id_, end
     return None
 
 
 def is_boundary(text: str, place: int) -> bool:
     """Whether no word goes across a place; a hyphen or apostrophe inside a word is part of it."""
-    before, after = text[max(0, place - 2) : place], text[place : place + 2]
-    if not before or not after:
-        return True
-    if before[-1].isalnum() or before[-1] == "_":
-        joined = after[0] in "-'" and after[1:].isalnum()
-        return not (joined or after[0].isalnum() or after[0] == "_")
-    joined = before[-1] in "-'" and before[:-1].isalnum() and after[0].isalnum()
-    return not joined
+    return _BOUNDARY.match(text, place) is not None
 
 
 def read_chain(vocabulary: Vocabulary, line: Line, start: int, *, bare: bool) -> Chain | None:
-    """Read as many marked ids as follow one another at a place.
-
-    A new line goes on with the chain only where it is an item, or an item and its words, and nothing else;
-    behind a full stop there have to be words.
-
-    Args:
-        vocabulary: Of the record.
-        line: The text.
-        start: The place.
-        bare: Whether the first id may be undressed.
-
-    Returns:
-        The chain; None where none begins here.
-    """
+    """Read the ids in a row at a place; a new line has to be an item, and behind a full stop its words."""
     items: list[Item] = []
     end = place = start
     while (item := _read_item(vocabulary, line, place)) is not None:
@@ -111,7 +99,7 @@ def read_chain(vocabulary: Vocabulary, line: Line, start: int, *, bare: bool) ->
         if separator is None:
             break
         place = separator.end()
-    return Chain(tuple(items), end) if items else None
+    return Chain(tuple(items), items[0].start, end) if items else None
 
 
 def _follows(line: Line, items: list[Item], item: Item, separator: str) -> bool:
@@ -143,7 +131,7 @@ def _read_item(vocabulary: Vocabulary, line: Line, start: int) -> Item | None:
         end -= 1  # a full stop, which may end the sentence
     small = token.isdigit() or (len(token) == 1 and token.islower())
     article = not dressed and (small or token in ("A", "I"))
-    return Item(tuple(ids), end, own, conflict, dressed, article)
+    return Item(tuple(ids), match.start("open"), end, own, conflict, dressed, article)
 
 
 def _read_own_words(vocabulary: Vocabulary, line: Line, start: int, ids: list[str]) -> tuple[bool, bool, int]:

@@ -16,12 +16,22 @@ from hkdcli.data.records import Example
 
 How = Literal["ids", "marked", "words", "refusal", "conflict", "empty", "unparsed"]
 
-NONE_PHRASES = ("no hallucination", "no hallucinations", "none of the above", "none of these", "none")
+NONE_PHRASES = ("no hallucination", "no hallucinations", "none") + tuple(
+    f"none of {each}" for each in ("the above", "these", "them", "the options", "the choices", "the phrases")
+)
 """What says "No hallucination" beside the choice's own words."""
+
+SPELLINGS = {
+    "not verifiable": ("not_verifiable", "not-verifiable", "unverifiable"),
+    "partially true": ("partially_true", "partially-true", "partly true"),
+}
+"""How labels of a claim are also spelled."""
 
 _DRESS = " ()[]{}\"'"
 _PARTS = re.compile(r"[\s,;/&|+]+")
-_SAME = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
+_SAME = str.maketrans(
+    "\u2018\u2019\u201c\u201d\u00ab\u00bb\u300c\u300d\u3010\u3011\u3001\u3002", '\'\'""""""[],.'
+)
 _EMPHASIS = re.compile(r"[*`~]+|(?<!\w)_++|(?<!_)_++(?!\w)")
 _LINE_OPENING = re.compile(r"(?m)^[ ]*(?:#{1,6} |> ?|[-+\u2022\u2013] )+")
 _BLANKS = re.compile(r"[^\S\n]+")
@@ -43,14 +53,7 @@ class Reading:
 
 
 def clean_text(text: str) -> str:
-    """Bring a text to one spelling: NFKC, plain quotes, one blank, no Markdown, no control characters.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        Its lines, none of them empty, without blanks at either end.
-    """
+    """Lines without blanks at their ends, Markdown or control characters; NFKC, plain quotes, one blank."""
     text = unicodedata.normalize("NFKC", text).translate(_SAME)
     if not _PLAIN.fullmatch(text):
         text = "".join(map(_clean_character, text))
@@ -101,6 +104,8 @@ class Vocabulary:
             found[words] = None if words in found else choice.id
         for phrase in NONE_PHRASES if self.none_id else ():
             found.setdefault(phrase, self.none_id)
+        for label, spellings in SPELLINGS.items() if self.task == "factuality" else ():
+            found.update({each: found[label] for each in spellings if label in found})
         found.pop("", None)
         return dict(sorted(found.items(), key=lambda pair: (-len(pair[0]), pair[0])))
 
@@ -129,15 +134,7 @@ class Vocabulary:
 
 
 def read_ids(text: str, vocabulary: Vocabulary) -> Reading:
-    """Read a text that is nothing but ids: see `text.parse_text`.
-
-    Args:
-        text: Any text, of a length that can be normalized.
-        vocabulary: Of the record.
-
-    Returns:
-        How is ids, empty, conflict or unparsed.
-    """
+    """Read a text that is nothing but ids, of a length that can be normalized: see `text.parse_text`."""
     text = unicodedata.normalize("NFKC", text).strip()
     if not text.strip(_DRESS):
         return Reading(None, "empty")

@@ -13,15 +13,16 @@ def _read(words: str) -> frozenset[str]:
 
 NEGATIONS = _read("not no never neither nor none without cannot hardly barely nothing nobody non")
 HEDGES = _read(
-    """if whether could might may or either perhaps possibly maybe unless doubt doubtful unclear unsure wonder
-    rather except other than instead unlike but though although however wrong incorrect mostly partly"""
+    """if whether could might may or either perhaps possibly maybe unless doubt doubtful unclear unsure
+    wonder rather except other than instead unlike but though although however wrong incorrect mostly partly
+    zero less least fewer"""
 )
 """With one of these or of NEGATIONS a sentence says something else than it names, or leaves it open."""
 
-OPEN = _read("or but though although unless if except nor either and")
+OPEN = _read("or but though although unless if except nor either and for provided assuming however")
 """Words that, right behind an answer, add to it or take it back."""
 
-FOLLOWING = _read("because since as which due based given for hallucinated")
+FOLLOWING = _read("because since as which due based given hallucinated")
 """Words that may follow an answer and say no more about which it is."""
 
 LEAD = _read(
@@ -31,41 +32,44 @@ LEAD = _read(
 )
 """Words that may stand before "option B" in a sentence that gives it as the answer."""
 
-VERDICTS = _read(
-    """true false yes no not correct incorrect supported unsupported wrong right visible present is are was
-    were isn't aren't can cannot can't could does has says states refers appears matches accurate factual"""
-)
-"""Words that begin a judgement about a choice, so that "B: visible" is no answer."""
-
 SUPPORT = _read(
     """visible present right best correct correctly true truly accurate accurately supported shown seen appear
     appears match matches consistent"""
 )
 """Words by which a choice is called true to the picture, or may be."""
 
-JUDGING = _read(
-    """seems seem looks look do don't doesn't have match appear fine ok okay real absent missing shown seen
-    non grounded accurately correctly"""
+JUDGING = SUPPORT | _read(
+    """false yes no not incorrect unsupported wrong is are was were isn't aren't can cannot can't could does
+    has says states refers factual seems seem looks look do don't doesn't have fine ok okay real absent
+    missing non grounded"""
 )
-"""With these or VERDICTS begins what is said about a phrase behind a stated answer."""
+"""Words that begin what is said about a choice, so that "B: visible" is no answer."""
 
 DOUBTING = _read("yes no wrong incorrect is are isn't aren't was seems looks")
 """The same behind a stated verdict: "D: cannot be verified" explains it."""
 
-LACKING = _read(
-    """insufficient lack lacks lacking little few fail fails opposite reverse contrary converse said assumed
-    supposed purports"""
+_NOUNS = "phrase option choice element object part output item hallucination system"
+INTRODUCING = (LEAD | SUPPORT).union(
+    _read(_NOUNS + " " + _NOUNS.replace(" ", "s ")),
+    _read(
+        """there in only just not no non both all following a an of caption image based on for about regarding
+        content model s which systems belong belongs do does has have see find seems seem suspect confirm
+        note"""
+    ),
 )
-"""With one of these a sentence does not call true or false what it seems to."""
+"""Words of a sentence that leads up to phrases it calls hallucinated, or clears of it."""
 
-CONDITIONS = _read("if unless assuming supposing")
-"""Words that begin a sentence whose answer holds for some other picture."""
+CONDITIONS = _read("if unless assuming supposing at initially")
+"""Words that begin a sentence whose answer holds for some other picture, or "at first"."""
 
 SET_ASIDE = _read(
     """visible present accurate supported grounded truthful factual eliminated excluded rejected remaining
-    possible plausible candidate"""
+    possible plausible candidate candidates first second earlier previous initial other free avoided score"""
 )
 """Before "options" or "answers": those that are meant are not the answer, or not only they."""
+
+RETRACTION = re.compile(r"\W{0,4}(?:(?:hmm+|wait|oops|actually)\b|no(?:[,.]|$))")
+"""What a sentence begins with that takes back the one before."""
 
 
 def is_doubted(clause: str) -> bool:

@@ -7,17 +7,19 @@ from collections.abc import Collection
 
 from hkdcli.answers.chain import Line
 from hkdcli.answers.choices import Vocabulary
-from hkdcli.answers.english import DOUBTING, FOLLOWING, JUDGING, SUPPORT, VERDICTS, is_doubted
+from hkdcli.answers.english import DOUBTING, FOLLOWING, JUDGING, SUPPORT, is_doubted
 
 _PREDICATE = re.compile(
     r" (?:is|are) (?:(?:a|an|the|my|all|both|therefore|thus|correct|right|best|final) )*+"
-    r"(?P<what>hallucinat[a-z]*|answers?|choices?|options?)(?=$|[.,;:!)\n]| (?P<next>[a-z]+))"
+    r"(?P<what>hallucinat[a-z]*|answers?|choices?|options?|one)(?=$|[.,;:!)\n]| (?P<next>[a-z]+))"
     r"| (?:is|are) (?:therefore |thus )?(?:correct|right|best)(?=$|[.,;:!)\n]| (?P<then>[a-z]+))"
 )
-_FIRST = re.compile(r"[ \-:.\u2013\u2014(\"']{0,6}([a-z]+(?:'[a-z]+)?)")
 _TAIL = re.compile(
     r"(?P<gap>[ :=(\-\u2013\u2014]{1,6})"
     r"(?P<word>[a-z]+(?:'[a-z]+)?|\d|[\u2713\u2714\u2717\u2718\u2705\u274c])(?: (?P<after>\w+))?"
+)
+_REASON = re.compile(
+    r",? (?:because|since|as) (?:they|it|these|both)\b|[ ).:,\-\u2013\u2014]{1,5}(?P<all>all of the above)"
 )
 _MARKS = ":)=\u2013\u2014-"
 _PARTLY = re.compile(
@@ -26,15 +28,7 @@ _PARTLY = re.compile(
 
 
 def find_predicate(line: Line, end: int) -> str | None:
-    """What a sentence says that the ids before a place are: "hallucinated", "the answer", or "" for correct.
-
-    Args:
-        line: The text.
-        end: The place behind the ids.
-
-    Returns:
-        The noun or verb, folded; None where no such predicate follows, or more that may take it back.
-    """
+    """What is predicated of ids, without a retraction: "hallucinated", "answer", "" for correct."""
     match = _PREDICATE.match(line.folded, end)
     if match is None or (match["next"] or match["then"]) not in (None, "in", *FOLLOWING):
         return None
@@ -47,20 +41,13 @@ def is_partly(folded: str, end: int) -> bool:
 
 
 def is_judged(vocabulary: Vocabulary, line: Line, ids: Collection[str], end: int) -> bool:
-    """Whether a stated answer is spoken about rather than given: "Answer: B: visible", "B (no)", "B is fine".
-
-    Args:
-        vocabulary: Of the record.
-        line: The text.
-        ids: What is named.
-        end: The place behind it.
-
-    Returns:
-        True where a judgement, a number or a tick follows in the same clause.
-    """
+    """Whether what ends at a place is spoken about, not given: "Answer: B: visible", "B (no)"."""
     is_claim = vocabulary.task == "factuality"
     if is_claim and is_partly(line.folded, end):
         return True
+    reason = _REASON.match(line.folded, end)
+    if reason is not None:
+        return reason["all"] is not None or _is_cleared(vocabulary, line, ids, end)
     tail = _TAIL.match(line.folded, end)
     if tail is None:
         return False
@@ -70,16 +57,10 @@ def is_judged(vocabulary: Vocabulary, line: Line, ids: Collection[str], end: int
     if word in ("is", "are") and not gap:
         what = find_predicate(line, end)
         return what is None or (what == "" and not is_claim)
-    if not word.isascii() or word.isdigit() or word in (DOUBTING if is_claim else VERDICTS | JUDGING):
+    if not word.isascii() or word.isdigit() or word in (DOUBTING if is_claim else JUDGING):
         return True
     is_marked = bool(gap) or line.text[end - 1] in _MARKS
     return is_marked and _is_cleared(vocabulary, line, ids, tail.start("word"))
-
-
-def judges(vocabulary: Vocabulary, line: Line, ids: Collection[str], end: int) -> bool:
-    """Whether the prose behind an item is a judgement about it, or says that nothing is wrong with it."""
-    first = _FIRST.match(line.folded, end)
-    return first is None or first[1] in VERDICTS or _is_cleared(vocabulary, line, ids, first.start(1))
 
 
 def _is_cleared(vocabulary: Vocabulary, line: Line, ids: Collection[str], start: int) -> bool:
@@ -89,4 +70,5 @@ def _is_cleared(vocabulary: Vocabulary, line: Line, ids: Collection[str], start:
     sentence = re.split(r"[.!?\n]", line.folded[start : start + 500], maxsplit=1)[0]
     accused = "hallucinat" in sentence
     judged = accused or bool(SUPPORT & set(re.findall(r"[a-z]+", sentence)))
-    return judged and accused == is_doubted(sentence)
+    repeated = any(vocabulary.words_of(id_) in sentence for id_ in ids)
+    return (judged or repeated) and accused == (is_doubted(sentence) or "false" in sentence)

@@ -3,65 +3,55 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from hkdcli.answers.chain import Chain, Line, read_chain
-from hkdcli.answers.choices import Reading, Vocabulary
-from hkdcli.answers.english import LEAD
-from hkdcli.answers.judgements import find_predicate, judges
+from hkdcli.answers.choices import Reading, Vocabulary, read_ids
+from hkdcli.answers.english import LEAD, RETRACTION
+from hkdcli.answers.judgements import find_predicate, is_judged
 from hkdcli.answers.statements import CONFLICT, UNPARSED, find_statements, is_settled
+from hkdcli.answers.verdicts import find_accused
+from hkdcli.answers.words import find_labels
 
+_OPENING = re.compile(
+    r"(?:just |only |probably )?(?P<ids>.{1,60}?)(?: only)?\.?"
+    r"(?:$|\n|,? (?:because|since|as(?! well)|but not)\b)",
+    re.IGNORECASE,
+)
+_CLOSING = re.compile(r"(?m:^).{8,}[^:\n]\n(?P<ids>.{1,60})$")
 _MENTION = re.compile(r"^(?=[(\[\"']{0,3}\w)|\b(?=(?:options?|choices?) )", re.MULTILINE)
 _OPTION = re.compile(r"(?:the )?(?:(?:correct|right|best|hallucinated) )?(?:options?|choices?|letters?)\b")
 
 
-@dataclass(frozen=True, slots=True)
-class _Mention:
-    """One chain outside of statements; `reading` says what it names if it stands alone.
-
-    `gives`: it is the whole answer by itself; `accuses`: it is called hallucinated.
-    """
-
-    reading: Reading
-    gives: bool = False
-    accuses: bool = False
-
-
 def read_marked(vocabulary: Vocabulary, text: str) -> Reading | None:
-    """Read ids by their marks: see `text.parse_text`.
-
-    Args:
-        vocabulary: Of the record.
-        text: A cleaned text.
-
-    Returns:
-        How is marked or words (of a statement), conflict or unparsed; None where nothing is marked.
-    """
+    """Read ids by their marks, None where there are none: see `text.parse_text`."""
     line = Line(text)
     statements = list(find_statements(vocabulary, line))
     if statements:
         finals = [reading for is_final, reading in statements if is_final]
         return finals[-1] if finals else statements[-1][1]
     mentions = _find_mentions(vocabulary, line)
-    if len(mentions) <= 1:
-        return mentions[0].reading if mentions else None
-    return _join_mentions(mentions)
+    given = [reading for reading, gives in mentions if gives]
+    matches = (_OPENING.match(text), _CLOSING.search(text))
+    alone = [each for match in matches if match if (each := _read_alone(vocabulary, line, match))]
+    if alone or len(given) == len(mentions):
+        given += alone
+        return None if not given else given[0] if len(set(given)) == 1 else UNPARSED
+    conflict = any(reading == CONFLICT for reading, _ in mentions)
+    return CONFLICT if conflict else mentions[0][0] if len(mentions) == 1 else UNPARSED
 
 
-def _join_mentions(mentions: list[_Mention]) -> Reading:
-    """What several chains say together: all the same, or a hallucination each; else nothing is sure."""
-    named = [mention.reading.choices for mention in mentions]
-    if any(mention.reading.how == "conflict" for mention in mentions):
-        return CONFLICT
-    if not all(mention.gives or mention.accuses for mention in mentions):
-        return UNPARSED
-    together = frozenset(id_ for choices in named if choices for id_ in choices)
-    alike = all(choices == together for choices in named)
-    return Reading(together, "marked") if alike or all(each.accuses for each in mentions) else UNPARSED
+def _read_alone(vocabulary: Vocabulary, line: Line, match: re.Match[str]) -> Reading | None:
+    """Ids that stand alone on the first or last line, where no other line takes them back."""
+    ids, end = read_ids(match["ids"], vocabulary).choices, match.end("ids")
+    if not ids or RETRACTION.match(line.folded, match.end()) or is_judged(vocabulary, line, ids, end):
+        return None
+    accused = find_accused(vocabulary, Line(line.text[match.end() :]))
+    return Reading(ids, "marked") if accused <= ids else UNPARSED
 
 
-def _find_mentions(vocabulary: Vocabulary, line: Line) -> list[_Mention]:
-    found: list[_Mention] = []
+def _find_mentions(vocabulary: Vocabulary, line: Line) -> list[tuple[Reading, bool]]:
+    """What each chain outside of statements names if it stands alone, and whether it is the whole answer."""
+    found = []
     end = 0
     for match in _MENTION.finditer(line.folded):
         if match.start() < end:
@@ -73,22 +63,21 @@ def _find_mentions(vocabulary: Vocabulary, line: Line) -> list[_Mention]:
     return found
 
 
-def _judge(vocabulary: Vocabulary, line: Line, start: int, chain: Chain) -> _Mention:
+def _judge(vocabulary: Vocabulary, line: Line, start: int, chain: Chain) -> tuple[Reading, bool]:
     if chain.conflict:
-        return _Mention(CONFLICT)
+        return CONFLICT, False
     repeated = any(item.own for item in chain.items) and vocabulary.repeats_all(chain.ids)
     if repeated or not _is_led(line, start) or not is_settled(line, chain.end):
-        return _Mention(UNPARSED)
+        return UNPARSED, False
     reading = Reading(chain.ids, "marked")
     stop = line.text.find("\n", chain.end)
-    if not line.text[chain.end : stop if stop >= 0 else None].strip(" .,;!)"):
-        return _Mention(reading, gives=True)
-    predicate = find_predicate(line, chain.end)
-    if predicate is not None:
-        accuses = vocabulary.task == "hallucination" and predicate.startswith("hallucinat")
-        return _Mention(reading, gives=not accuses, accuses=accuses)
-    explained = start == 0 and len(chain.items) == 1 and not judges(vocabulary, line, chain.ids, chain.end)
-    return _Mention(reading if explained else UNPARSED)
+    rest = line.text[chain.end : stop if stop >= 0 else None].strip(" .,;!)")
+    if not rest or find_predicate(line, chain.end) is not None:
+        return reading, True
+    explained = start == 0 and len(chain.items) == 1 and not is_judged(vocabulary, line, chain.ids, chain.end)
+    if vocabulary.task == "factuality" and find_labels(vocabulary, Line(rest)) - chain.ids:
+        return CONFLICT, False
+    return (reading if explained else UNPARSED), False
 
 
 def _is_led(line: Line, start: int) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from hkdcli.answers.chain import Chain, Line, find_words, read_chain
 from hkdcli.answers.choices import Reading, Vocabulary
-from hkdcli.answers.english import CONDITIONS, FOLLOWING, OPEN, SET_ASIDE, SUPPORT, is_doubted
+from hkdcli.answers.english import CONDITIONS, FOLLOWING, OPEN, RETRACTION, SET_ASIDE, SUPPORT, is_doubted
 from hkdcli.answers.judgements import is_judged
 
 UNPARSED, CONFLICT = Reading(None, "unparsed"), Reading(None, "conflict")
@@ -16,58 +16,70 @@ _STATEMENT = re.compile(
     r"^(?:the |my )?(?P<heading>final |correct )?answers?\n|"
     r"\b(?P<final>final )?(?:(?:options?|choices?|labels?|verdict|prediction|conclusion)(?:\(s\))?"
     r"|(?:answers?|hallucinations?|hallucinated)(?:\(s\))?(?P<between>(?: [a-z]+){0,4}?))"
-    r" ?(?:[:=\u2192]|->|(?<= )(?:is|are|be)\b:?)"
-    r"|\bi(?:'d|'ll| would| will)? (?:choose|select|pick|go with)(?: with)?\b:?",
+    r" ?(?:[:=\u2192]|->|- |(?<= )(?:is|are|be)\b:?)"
+    r"|\bi(?:'d|'ll| would| will)? (?:choose|select|pick|say|answer|go with)(?: with)?\b:?"
+    r"|^(?:response|output|result|classification|judgement|judgment|rating|factuality|overall|final):"
+    r"|(?:\b(?:so|therefore|thus|hence),? (?:it's |it is )?|\bit(?:'s| is) )"
+    r"(?=(?:option )?[\"'(]{0,2}\w[\"')]{0,2}(?:[.,;]|$))",
     re.MULTILINE,
 )
 _CLAUSE = re.compile(r"[.,;:!?\n]|\b(?:so|therefore|thus|hence)\b")
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 _CORRECT = re.compile(r"\b(?:correct|right|true) (?:options?|choices?)\b")
 _NOT_OF = re.compile(r"\b(?:free|number|count) of $")
+_BEFORE_CONTENT = re.compile(
+    r"[ \n-]*+(?:(?:only|just|probably|likely|clearly|therefore|thus|indeed|definitely) )?"
+    r"(?:(?P<number>\d{1,2})[.)] )?"
+)
+_SENTENCE = re.compile(r"[^.!?\n]{0,300}[.!?\n]{1,20} ?")
 _ARTICLE = re.compile(r"[ (\[\"']{0,4}(?:(?:the|an?|that|it is|it's) )?[\"'(\[]{0,2}")
-_BETWEEN_WORDS = re.compile(r"[\"')\]]{0,3}(?:[ ,;&\n]{1,4}(?:and )?(?:the |an? )?)?[\"'(\[]{0,3}")
+_BETWEEN_WORDS = re.compile(
+    r"[\"')\]]{0,3}(?:[ ,;&\n]{1,4}(?:and )?(?:the |an? |\d{1,2}[.)] )?)?[\"'(\[]{0,3}"
+)
 _NEXT = re.compile(r"[ ,;\-\u2013\u2014]{0,4}([a-z]+)(?: (not)\b)?")
-_ID_IN_BRACKETS = re.compile(r"[\"')\].]{0,3} ?[(\[](\w+)[)\]]")
 _SENTENCE_END = re.compile(r"[.!?\n]")
 
 
 def find_statements(vocabulary: Vocabulary, line: Line) -> Iterator[tuple[bool, Reading]]:
-    """Find every statement of an answer that names choices.
-
-    Args:
-        vocabulary: Of the record.
-        line: A cleaned text.
-
-    Yields:
-        tuple[bool, Reading]: Whether it calls itself final, and what it says; unparsed where it denies,
-            doubts, asks or leaves open what it names.
-    """
+    """Whether each statement calls itself final, and its reading; unparsed if it denies, doubts or asks."""
     accused = False
     for match in _STATEMENT.finditer(line.folded):
-        start = match.end()
-        while line.text[start : start + 1] in (" ", "\n", "-"):
-            start += 1
-        denied = line.folded.startswith("not ", start)
+        start = _find_content(vocabulary, line.folded, match.end())
+        denied = line.folded.startswith("not ", start) and not find_words(vocabulary, line.folded, start)
         reading = _read_content(vocabulary, line, start + 4 * denied)
         if reading is None:
             continue
-        between = line.text[slice(*match.span("between"))] if match["between"] else ""
-        about_one = any(vocabulary.find_id(word) for word in between.split() if not word.islower())
-        doubted = denied or about_one or bool(SUPPORT & set(between.lower().split()))
-        clause = _find_clause(line.folded, match.start())
-        doubted = doubted or is_doubted(clause + match[0]) or _is_set_aside(line.folded, match.start())
+        said = _find_clause(line.folded, match.start()) + match[0]
         # "Hallucinated options: C. Correct options: B, D" calls correct what is no hallucination.
-        doubted = doubted or (accused and _CORRECT.search(clause + match[0]) is not None)
-        accused = accused or "hallucinat" in clause + match[0]
-        yield "final " in (match["final"], match["heading"]), UNPARSED if doubted else reading
+        doubted = denied or _is_aside(vocabulary, line, match) or (accused and bool(_CORRECT.search(said)))
+        sentence = _SENTENCE.match(line.folded, start)
+        doubted = doubted or (sentence is not None and bool(RETRACTION.match(line.folded, sentence.end())))
+        accused = accused or "hallucinat" in said
+        yield (
+            "final " in (match["final"], match["heading"]),
+            UNPARSED if doubted or is_doubted(said) else reading,
+        )
 
 
-def _is_set_aside(folded: str, start: int) -> bool:
-    """Whether what precedes a mark says that it is not about the answer: "visible options", "If ..., the"."""
-    sentence = _SENTENCE_END.split(folded[max(0, start - 200) : start])[-1]
-    words = _WORD.findall(sentence)
-    return bool(words) and (
-        words[0] in CONDITIONS or words[-1] in SET_ASIDE or _NOT_OF.search(sentence) is not None
+def _find_content(vocabulary: Vocabulary, folded: str, start: int) -> int:
+    """Where the answer begins behind a mark: not with an adverb, nor with the number of a list."""
+    match = _BEFORE_CONTENT.match(folded, start)
+    if match is None:
+        return start
+    return match.start("number") if match["number"] and vocabulary.find_id(match["number"]) else match.end()
+
+
+def _is_aside(vocabulary: Vocabulary, line: Line, match: re.Match[str]) -> bool:
+    """Whether a mark is not about the answer: "visible options", "the answer to B", "If ..., the answer"."""
+    between = line.text[slice(*match.span("between"))].split() if match["between"] else []
+    sentence = _SENTENCE_END.split(line.folded[max(0, match.start() - 200) : match.start()])[-1]
+    words = _WORD.findall(sentence) or [""]
+    return (
+        any(vocabulary.find_id(word) for word in between if not word.islower())
+        or bool((SUPPORT | SET_ASIDE).intersection(word.lower() for word in between))
+        or words[0] in CONDITIONS
+        or words[-1] in SET_ASIDE
+        or _NOT_OF.search(sentence) is not None
     )
 
 
@@ -75,7 +87,7 @@ def _find_clause(folded: str, end: int) -> str:
     """What precedes a place in its clause, 200 characters at most."""
     before = folded[max(0, end - 200) : end]
     cuts = [match.end() for match in _CLAUSE.finditer(before)]
-    return before[cuts[-1] if cuts else 0 :]
+    return before[cuts[-1] if cuts else 0 :].removeprefix(" but ")
 
 
 def _read_content(vocabulary: Vocabulary, line: Line, start: int) -> Reading | None:
@@ -112,15 +124,7 @@ def _find_next_word(line: Line, end: int) -> str:
 
 
 def is_settled(line: Line, end: int) -> bool:
-    """Whether what a sentence names up to a place is not taken back, added to or asked in its rest.
-
-    Args:
-        line: The text.
-        end: The place behind what is named.
-
-    Returns:
-        False before "or", "but", "and" and their like, and where the sentence is a question.
-    """
+    """Whether nothing behind a place asks, adds to or takes back what is named: no "or", "but", "and"."""
     stop = _SENTENCE_END.search(line.text, end, end + 300)
     if stop is not None and stop[0] == "?":
         return False
@@ -141,9 +145,6 @@ def _read_words(vocabulary: Vocabulary, line: Line, start: int) -> Reading | Non
         place = between.end() if between else end
     if not found:
         return None
-    bracketed = _ID_IN_BRACKETS.match(line.text, end)
-    if bracketed and vocabulary.find_id(bracketed[1]) not in (None, *found):
-        return CONFLICT
     following = _find_next_word(line, end)
     settled = line.text[end : end + 1] != " " or following in FOLLOWING or following in ("is", "are")
     ids = frozenset(each for each in found if each is not None)

@@ -24,23 +24,23 @@ def parse_text(text: str, example: Example, parser: Parser) -> Reading:
     letters are letters, look-alikes of other scripts are not. Ids that are the words of another choice are a
     conflict. A text of more than 22,000 characters is not read.
 
-    lenient takes what strict reads. Else it drops thoughts up to `</think>`, takes the inside of the last
-    `<answer>` and of the last `\boxed{}`, drops Markdown, reads a JSON object by its keys, and
-    takes the first of these that is there:
+    lenient takes what strict reads. Else it drops thoughts up to `</think>`, takes the first answer of a
+    dialogue, the inside of the last `<answer>` and of the last `\boxed{}`, drops Markdown, reads a JSON
+    object by its keys, and takes the first of these that gives an answer:
 
-    1. Statements with a mark ("The answer is (B)", "Final answer: B, C", "I choose C"), also of a choice's
-       words. A final answer goes before others, else the last one holds, even where it takes back, doubts or
-       leaves open what it names, or judges it ("Answer: B: visible"): then nothing is read.
-    2. Lists and sentences about an option: "B. its words", "(B) ...", "Option B", one a line or in a row.
-       Exactly another choice's words behind an id are a conflict. Several that do not belong to one list and
-       disagree are not read, nor a list of all choices, nor an option that a sentence only speaks about.
-    3. The choices' own words: the whole text; a label as its first sentence or as a predicate; phrases that
-       are called hallucinated; "there is no hallucination". Denied or doubted words, all choices, several
-       labels and the whole caption are not read.
+    1. Statements with a mark ("The answer is (B)", "Final answer: B, C", "I choose C", "so it's C"), also
+       of a choice's words. A final answer goes before others, else the last one holds; what it takes back,
+       doubts, leaves open or judges ("Answer: B: visible") is not the answer.
+    2. Ids alone on the first or last line or before a reason ("C, because ..."); lists and sentences about an
+       option: "B. its words", "(B) ...", "Option B". Exactly another choice's words behind an id are a
+       conflict. Several that disagree are not read, nor a list of all choices.
+    3. The choices' own words: the whole text or a list. Of a claim: the one label that clauses give ("so the
+       claim is false"). Else the phrases that are called hallucinated, by id or words, where all that are
+       named are called so or cleared of it ("B is visible"); "there is no hallucination".
     4. A refusal.
 
     Of a longer text lenient reads the first 2,000 and the last 20,000 characters, and in these 1, 2 and 4.
-    Letters that nothing marks are never ids, nor words inside longer words. Time is linear in the text.
+    Letters of prose are never ids, nor words inside longer words. Time is linear in the text.
 
     Args:
         text: Any text.
@@ -70,7 +70,7 @@ def _read_prose(text: str, vocabulary: Vocabulary, *, whole: bool) -> Reading:
     if reading.how != "unparsed":
         return reading
     found = read_marked(vocabulary, text)
-    if found is None and whole:
+    if whole and (found is None or found.how == "unparsed"):
         found = read_words(vocabulary, text)
     if found is None or found.how == "unparsed":
         return Reading(None, "refusal") if is_refusal(text) else UNPARSED

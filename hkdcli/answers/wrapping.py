@@ -6,14 +6,19 @@ import json
 import re
 from typing import Any
 
-KEYS = frozenset(("answer", "answers", "choice", "choices", "prediction", "correct_choice", "label"))
 HEAD, TAIL = 2_000, 20_000
 """Of a longer text so many characters at its beginning and at its end are read."""
 
 MAX_BOX = 2_000
 
+_KEY = re.compile(
+    r"(?i)\s*(?:(?:final_)?answers?|(?:correct_|hallucinated_)?choices?|prediction|label|verdict"
+    r"|hallucinat(?:ed|ions))\s*"
+)
 _TOKEN = re.compile(r"<\|[^|<>\n]{1,40}\|>|</?s>")
 _TAG = re.compile(r"(?i)</?answer>")
+_ASKED = re.compile(r"(?im)^[*# ]{0,6}(?:human|user|question(?: \d+)?)\**(?::|$)")
+_ANSWERED = re.compile(r"(?:\A|\s)(?:assistant|Assistant|ASSISTANT)(?::|\n)")
 _FENCE = re.compile(r"(?m)^[^\S\n]*(?:```|~~~).*$")
 _COMMAND = re.compile(r"\\(?:text|textbf|textit|textrm|mathbf|mathrm|mathit|bm)\{([^{}]*)\}")
 _MATH = re.compile(r"\\[()\[\],;!]|\$")
@@ -24,8 +29,8 @@ def unwrap_text(text: str) -> str:
 
     What precedes the last `</think>` goes, and all from a `<think>` on that never ends. Of the rest the
     inside of the last `<answer>` stays (to the end of the text where a stop word cut it off), of that the
-    inside of the last `\boxed{}`. Special tokens of chat templates go, and lines that open or close a
-    code fence. JSON is `find_values`'s.
+    inside of the last `\boxed{}`. Special tokens of chat templates go, questions before and after
+    the first answer of a dialogue, and lines that open or close a code fence. JSON is `find_values`'s.
 
     Args:
         text: Any text.
@@ -36,7 +41,7 @@ def unwrap_text(text: str) -> str:
     thought, _, text = text.rpartition("</think>") if "</think>" in text else ("", "", text)
     if not thought:
         text = text.partition("<think>")[0]
-    return _FENCE.sub("", _find_boxed(_find_tagged(_TOKEN.sub(" ", text)).strip()))
+    return _FENCE.sub("", _find_boxed(_find_tagged(_find_turn(_TOKEN.sub(" ", text).strip())).strip()))
 
 
 def shorten_text(text: str) -> str:
@@ -45,22 +50,22 @@ def shorten_text(text: str) -> str:
 
 
 def find_values(text: str) -> list[str | None] | None:
-    """Read the JSON object that a text is, or that it ends with.
-
-    Args:
-        text: A text of bounded length.
-
-    Returns:
-        The values of those of `KEYS` that the object has, each as text, the items of a list one a line,
-        None for what is neither text, number nor list of texts; None where there is no such object.
-    """
+    """The answers of the JSON object that a text is or ends with, one item a line; None for no object."""
     end = text.rfind("}") + 1
     for start in dict.fromkeys((text.find("{", 0, end), text.rfind("{", 0, end))):
         pairs = _parse_pairs(text[start:end]) if start >= 0 else []
-        values = [value for key, value in pairs if key.strip().casefold() in KEYS]
+        values = [value for key, value in pairs if _KEY.fullmatch(key)]
         if values:
             return [_render_value(value) for value in values]
     return None
+
+
+def _find_turn(text: str) -> str:
+    """The first answer of a dialogue."""
+    answered = _ANSWERED.search(text) if _ASKED.match(text) else _ANSWERED.match(text)
+    text = text[answered.end() :].strip() if answered else text
+    following = _ASKED.search(text, 1)
+    return text[: following.start()] if following else text
 
 
 def _find_tagged(text: str) -> str:

@@ -83,13 +83,14 @@ WRAPPED = [
     ('{"answer": "B", "answer": "C"}', "conflict"),
     ('{"answer": []}', "empty"),
     ('{"answer": {"B": 1}}', "unparsed"),
-    ('{"verdict": "B"}', "unparsed"),
+    ('{"verdict": "B"}', "B"),
+    ('{"reason": "B"}', "unparsed"),
 ]
 
 MARKED = [
     ("It is wooden.\n\n### Final Answer\nC", "C"),
     ('The answer is "blue wire shelf" (C).', "C"),
-    ('The answer is "blue wire shelf" (B).', "conflict"),
+    ('The answer is "blue wire shelf" (B).', "unparsed"),
     ("A: There is no hallucination here", "A"),
     ("The answer is (B)", "B"),
     ("The correct answer is C: blue wire shelf.", "C"),
@@ -136,7 +137,7 @@ MARKED = [
     ("B: this is clearly visible", "unparsed"),
     ("B: it is not a hallucination", "unparsed"),
     ("Option B is not hallucinated.", "unparsed"),
-    ("Option B is visible. Option C is hallucinated.", "unparsed"),
+    ("Option B is visible. Option C is hallucinated.", "C"),
     ("Supported by the image: option B", "unparsed"),
     ("A. No hallucination\nB. leafy greens\nC. blue wire shelf\nD. fresh produce", "unparsed"),
     ("A blue shelf", "unparsed"),
@@ -217,7 +218,7 @@ LABELS = [
     ("Option A is False", "unparsed"),
     ("The claim is not true.", "unparsed"),
     ("The claim isn't False", "unparsed"),
-    ("The claim is false, not true.", "unparsed"),
+    ("The claim is false, not true.", "B"),
     ("The claim is True. The claim is False.", "unparsed"),
     ("True, False, Partially True, Not Verifiable", "unparsed"),
     ("True or False?", "unparsed"),
@@ -233,7 +234,7 @@ LABELS = [
 
 SPOKEN_ABOUT = [
     ("Answer:\nA: No\nB: No\nC: Yes\nD: No", "unparsed"),
-    ("Answer:\n- B: correct\n- C: hallucination\n- D: correct", "unparsed"),
+    ("Answer:\n- B: correct\n- C: hallucination\n- D: correct", "C"),
     ("Answer:\n- B: the greens are visible\n- C: the shelf is white", "unparsed"),
     ("Answer: B (no), C (yes), D (no)", "unparsed"),
     ("Answer: B - not hallucinated", "unparsed"),
@@ -241,18 +242,18 @@ SPOKEN_ABOUT = [
     ("Answer: B \u2705 C \u274c", "unparsed"),
     ("Answer: B is visible in the image.", "unparsed"),
     ("Answer: B (leafy greens) is not hallucinated", "unparsed"),
-    ("Final answer: B is accurate, C is hallucinated.", "unparsed"),
-    ("Conclusion: B and D match the image, C does not.", "unparsed"),
+    ("Final answer: B is accurate, C is hallucinated.", "C"),
+    ("Conclusion: B and D match the image, C does not.", "C"),
     ("Conclusion: leafy greens are visible.", "unparsed"),
-    ("Answer: The blue wire shelf is not hallucinated, the leafy greens are.", "unparsed"),
+    ("Answer: The blue wire shelf is not hallucinated, the leafy greens are.", "B"),
     ("Answer: C; B is visible", "unparsed"),
     ("The visible options: B, D", "unparsed"),
     ("Remaining options: C, D", "unparsed"),
     ("The options free of hallucination: B, D", "unparsed"),
     ("Hallucination score: B 0.1, C 0.9", "unparsed"),
     ("If there is no hallucination, the answer is A.", "unparsed"),
-    ("Hallucinated choices: C. Correct choices: B and D.", "unparsed"),
-    ("The hallucinated choices are C. The correct choices are B and D.", "unparsed"),
+    ("Hallucinated choices: C. Correct choices: B and D.", "C"),
+    ("The hallucinated choices are C. The correct choices are B and D.", "C"),
     ("Correct choices: B, D. Hallucinated choices: C", "C"),
     ("Hallucinated options: B. Final answer: C", "C"),
     ("Answer: C is hallucinated.", "C"),
@@ -429,8 +430,10 @@ SIZE = 1_000_000
 UNITS = ["B", " ", "B, ", "[", "{", "answer is ", "Answer: B\n", "option b x ", "_", "a-", '"', "\\boxed{"]
 UNITS += ["</think>", "true ", "not ", "\ufdfa", "\0", '{"answer":', "B. ", "# ", "\ud800", "1", "A\n", "(B"]
 UNITS += ["leafy greens; ", "is true, ", "hallucinated ", "\n- ", "option B is hallucinated. ", "```\n"]
-UNITS += ["B: leafy greens\n", "<answer>", "n't ", "\\text{"]
+UNITS += ["B: leafy greens\n", "<answer>", "n't ", "\\text{", "leafy greens, ", "', B", "\nuser:", "so B, "]
+UNITS += ["?", "the claim that it is ", "claim 'it' is true ", "A and ", "B is, "]
 HUGE = [unit * (SIZE // len(unit)) + end for unit in UNITS for end in ("", " true", "\nx y")]
+HUGE += [unit * (20_000 // len(unit)) + end for unit in UNITS for end in ("", " true", "\nx y")]
 HUGE.append("answer " + "a" * SIZE)
 
 
