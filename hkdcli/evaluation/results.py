@@ -180,8 +180,8 @@ GENERAL: Mapping[str, str] = {
     "negative",
     "images": "different images of the records, by name",
     "missing": "records without a prediction row",
-    "error": "records whose prediction row says status: error; a status that is none of ok, error and abstain "
-    "means nothing",
+    "error": "records whose prediction row says status: error; a status that is none of ok, error and "
+    "abstain means nothing",
     "abstained": "records whose prediction row says abstain; they count as the empty set, whatever it names",
     "approximate": f"records {ANSWERED} whose posterior is over a beam of answers alone",
     "with_confidence": f"records {ANSWERED} with a confidence whose answer is known",
