@@ -16,7 +16,7 @@ quickstart: $(STAMP)
 	$(BIN)/hkd evaluate runs/quickstart-refine/p.jsonl scenes:test
 
 test: $(STAMP)
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow
