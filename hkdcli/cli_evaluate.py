@@ -124,6 +124,7 @@ def compare(
     ] = None,
     parser: Parser = "lenient",
     columns: Columns = None,
+    limit: Limit = None,
     encoding: Encoding = "utf-8",
     strict: Strict = False,
     overwrite: Overwrite = False,
@@ -131,7 +132,7 @@ def compare(
 ) -> None:
     """Compare two systems on the same records: what B gains over A, how surely, and where it changed."""
     console = Console(as_json=as_json)
-    source = DataOptions(data, on_bad="error", encoding=encoding, strict=strict)
+    source = DataOptions(data, None, "error", limit, encoding, strict=strict)
     reading = PredictionOptions(columns, parser)
     compared = engine.compare(
         first,

@@ -246,3 +246,12 @@ def test_rows_of_hkd_need_no_names_beside_another_system_with_its_own(folder, ca
     document, _ = run(capsys, "compare", "own.jsonl", "peer.csv", "records.json", *names)
     assert document["scores"]["exact_match"]["a"] == document["scores"]["exact_match"]["b"] == 0.75
     assert document["changed"] == []
+
+
+def test_a_limit_scores_what_infer_with_a_limit_answers(folder, capsys):
+    lines = (folder / "p.jsonl").read_text().splitlines(keepends=True)
+    (folder / "few.jsonl").write_text("".join(lines[:4]))
+    document, _ = run(capsys, "evaluate", "few.jsonl", "records.json", "--limit", "4")
+    assert document["counts"]["records"] == 4 and document["counts"]["missing"] == 0
+    document, _ = run(capsys, "compare", "few.jsonl", "few.jsonl", "records.json", "--limit", "4")
+    assert document["flips"]["records"] == 4
