@@ -55,12 +55,13 @@ def compare_tables(
     """
     sides = [{task: tally_records(table) for task, table in each.items()} for each in (first, second)]
     whole_a, whole_b = (join_tallies(list(side.values())) for side in sides)
+    changes = {task: _find_changes(first[task], second[task]) for task in first}
     tasks = {
         task: TaskComparison(
             scores=compare_tallies(sides[0][task], sides[1][task], bootstrap),
             mcnemar=compute_mcnemar([(first[task], second[task])]),
-            flips=_count_flips(_find_changes(first[task], second[task])),
-            slices=_count_slices(first[task], second[task]),
+            flips=_count_flips(changes[task]),
+            slices=_count_slices(first[task], changes[task]),
         )
         for task in first
     }
@@ -70,9 +71,9 @@ def compare_tables(
         hkd_version=__version__,
         scores=compare_tallies(whole_a, whole_b, bootstrap),
         mcnemar=compute_mcnemar(pairs),
-        flips=_count_flips([change for pair in pairs for change in _find_changes(*pair)]),
+        flips=_count_flips([change for each in changes.values() for change in each]),
         tasks=tasks,
-        changed=[record for pair in pairs for record in _list_changed(*pair)],
+        changed=[each for task in first for each in _list_changed(first[task], second[task], changes[task])],
         counts={"a": scored[0].counts, "b": scored[1].counts},
         bootstrap=describe_bootstrap(bootstrap, whole_a),
         definitions=dict(DEFINITIONS),
@@ -198,17 +199,15 @@ def _count_flips(changes: Sequence[Change | None]) -> Flips:
     return Flips(records=len(changes), fixed=counts["fixed"], broken=counts["broken"], other=counts["other"])
 
 
-def _count_slices(first: Table, second: Table) -> dict[str, dict[str, Flips]]:
-    changes = _find_changes(first, second)
+def _count_slices(table: Table, changes: Sequence[Change | None]) -> dict[str, dict[str, Flips]]:
     return {
         key: {value: _count_flips([changes[place] for place in places]) for value, places in groups.items()}
-        for key, groups in group_records(first).items()
+        for key, groups in group_records(table).items()
     }
 
 
-def _list_changed(first: Table, second: Table) -> list[ChangedRecord]:
+def _list_changed(first: Table, second: Table, changes: Sequence[Change | None]) -> list[ChangedRecord]:
     said = [_list_answers(table) for table in (first, second)]
-    changes = _find_changes(first, second)
     return [
         ChangedRecord(
             id=example.id,

@@ -15,6 +15,7 @@ from hkdcli.errors import BadRow, DataError
 from hkdcli.evaluation.columns import STATUSES, Columns, explain_unknown, list_fields, take_fields
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_DELIMITED = (";", ",", "\t", "|")
 OWN = "run_hash"
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -132,6 +133,10 @@ def _find_places(header: list[str], path: str, columns: Columns) -> dict[str, in
     problems = [
         BadRow("data.table", "", path, f"the column {ascii(name[:50])} stands twice") for name in twice
     ]
+    if len(header) == 1 and (other := next((each for each in _DELIMITED if each in header[0]), None)):
+        hint = "part .csv by commas and .tsv by tabs"
+        detail = f"one column; its header is parted by {other!r}"
+        raise DataError("the header cannot be used", [BadRow("data.table", "", path, detail, hint)])
     problems += [explain_unknown(name, header, path) for name in columns.named.values() if name not in header]
     if problems:
         raise DataError("the header cannot be used", problems)

@@ -272,3 +272,12 @@ def test_law_whatever_the_bytes_a_table_is_read_or_refused(tmp_path_factory, dat
         assert all(row.id and row.text is not None for row in read_predictions(path))
     except DataError as error:
         assert error.rows or "0 predictions" in error.message
+
+
+@pytest.mark.parametrize(("name", "parted"), [("p.csv", ";"), ("p.tsv", ","), ("p.csv", "\t")])
+def test_a_table_parted_by_something_else_is_told_so(tmp_path, name, parted):
+    content = parted.join(("id", "prediction")) + "\n" + parted.join(("q1", "A")) + "\n"
+    with pytest.raises(DataError) as caught:
+        read_predictions(write(tmp_path, name, content))
+    (row,) = caught.value.rows
+    assert row.code == "data.table" and repr(parted) in row.detail and "by commas" in row.hint
