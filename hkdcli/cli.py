@@ -12,7 +12,18 @@ from hkdcli import __version__, engine
 from hkdcli.cli_augment import augment
 from hkdcli.cli_evaluate import compare, evaluate, submit
 from hkdcli.cli_infer import infer
-from hkdcli.cli_options import Json, Nproc, Overwrite, Resume, end, render_examples
+from hkdcli.cli_options import (
+    Json,
+    Nproc,
+    Overrides,
+    Overwrite,
+    RecipePath,
+    Resume,
+    RunPath,
+    end,
+    render_examples,
+)
+from hkdcli.cli_plan import plan
 from hkdcli.cli_results import export, merge_shards
 from hkdcli.console import Console
 from hkdcli.launch import follow_launcher, launch
@@ -38,14 +49,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; see docs/recipes.md.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[KEY=VALUE]...", help="Changes to the recipe, as train.max_steps=10.", show_default=False
-    ),
-]
-RunPath = Annotated[Path | None, typer.Option("--out", help="Run folder.", show_default="runs/<name>")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check recipe, data, models and device; train nothing.")
 ]
@@ -149,6 +152,7 @@ def distill_refine(
 app.command(rich_help_panel="Distil", epilog=render_examples("augment"))(augment)
 app.command(rich_help_panel="Distil", epilog=render_examples("infer"))(infer)
 app.command(rich_help_panel="Distil", epilog=render_examples("evaluate"))(evaluate)
+app.command(rich_help_panel="Prepare", epilog=render_examples("plan"))(plan)
 app.command(rich_help_panel="Use", epilog=render_examples("compare"))(compare)
 app.command(rich_help_panel="Use", epilog=render_examples("submit"))(submit)
 app.command(rich_help_panel="Use", epilog=render_examples("export"))(export)

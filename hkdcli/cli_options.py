@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from hkdcli.console import Console
-from hkdcli.errors import EXIT_SOME_RECORDS_FAILED, GateError
+from hkdcli.errors import EXIT_SOME_RECORDS_FAILED, GateError, MachineLimitError
 from hkdcli.outcome import Outcome
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
@@ -69,6 +69,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "hkd infer runs/quickstart records.json --shard 2/2 --out p2.jsonl",
         "hkd merge-shards records.json p1.jsonl p2.jsonl --out p.jsonl",
     ),
+    "plan": (
+        "hkd plan recipes/online/qwen2.5-vl-72b-7b-3b.yaml --gpu 80",
+        "hkd plan recipes/quickstart.yaml train.micro_batch_size=128",
+        "hkd plan recipes/quickstart.yaml --memory-gib 4 --json",
+    ),
     "schema": (
         "hkd schema > recipe.schema.json",
         "hkd schema distill-refine > refine.schema.json",
@@ -87,6 +92,9 @@ def end(console: Console, outcome: Outcome) -> None:
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
     console.show(outcome)
+    if outcome.too_large:
+        console.warn(f"it does not fit: {outcome.too_large}")
+        raise typer.Exit(MachineLimitError.exit_code)
     if outcome.failed_gate:
         console.warn(f"quality gate not met: {outcome.failed_gate}")
         raise typer.Exit(GateError.exit_code)
@@ -94,6 +102,14 @@ def end(console: Console, outcome: Outcome) -> None:
         raise typer.Exit(EXIT_SOME_RECORDS_FAILED)
 
 
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; see docs/recipes.md.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Changes to the recipe, as train.max_steps=10.", show_default=False
+    ),
+]
+RunPath = Annotated[Path | None, typer.Option("--out", help="Run folder.", show_default="runs/<name>")]
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A file of records, or scenes:SPLIT.")]
 Encoding = Annotated[str, typer.Option(help="Text encoding of the records.")]
 Images = Annotated[Path | None, typer.Option(help="Folder of the images.", show_default="beside the records")]

@@ -25,7 +25,7 @@ from hkdcli.picture import infer_picture
 from hkdcli.predicting import calibrate, infer, infer_in_processes, infer_stream, merge_shards
 from hkdcli.reporter import Reporter, SilentReporter
 from hkdcli.scored_files import PredictionOptions
-from hkdcli.stages import describe_run, open_shared_stage, open_stage, plan
+from hkdcli.stages import check_stage, describe_run, open_shared_stage, open_stage
 from hkdcli.submitting import check_submission, submit
 from hkdcli.tables import tabulate
 
@@ -46,6 +46,7 @@ __all__ = [
     "infer_picture",
     "infer_stream",
     "merge_shards",
+    "plan",
     "plan_distillation",
     "schema",
     "store_signals",
@@ -195,7 +196,38 @@ def plan_distillation(
     """
     from hkdcli.recipe_schema import STAGES
 
-    return plan(recipe_path, STAGES[command], overrides, out=out, reporter=reporter)
+    return check_stage(recipe_path, STAGES[command], overrides, out=out, reporter=reporter)
+
+
+def plan(
+    recipe_path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    out: Path | None = None,
+    gpu_gb: float | None = None,
+    memory_gib: float | None = None,
+    reporter: Reporter = SILENT,
+) -> Outcome:
+    """Say whether a recipe of either stage fits on a machine, without reading or downloading a weight.
+
+    Args:
+        recipe_path: The recipe.
+        overrides: `key=value` changes to it.
+        out: The run folder, whose log says how long a step took; null is runs/<name>.
+        gpu_gb: Plan for a card of so many GB; null: for this machine.
+        memory_gib: Plan for so many GiB of memory; null: for this machine.
+        reporter: Told about progress, and what had to be made up.
+
+    Returns:
+        Memory of every phase, the largest micro-batch, disk, main memory, time, and what would make it fit.
+    """
+    from hkdcli.planning.plan_tables import describe_plan
+    from hkdcli.planning.planner import make_plan
+    from hkdcli.recipe_file import guess_kind
+
+    kind = guess_kind(recipe_path)
+    options = {"run": out, "gpu_gb": gpu_gb, "memory_gib": memory_gib}
+    return describe_plan(make_plan(recipe_path, kind, overrides, **options, reporter=reporter))
 
 
 def export(

@@ -26,6 +26,7 @@ class Outcome:
         text: Lines to show before the tables.
         failed_records: How many records failed; the exit code is then 5.
         failed_gate: Why a quality gate that was asked for is not met; the exit code is then 6.
+        too_large: Why a machine is too small for what was planned; the exit code is then 4.
         exit_code: Of processes that worked in this one's place and have said what happened; else 0.
     """
 
@@ -35,3 +36,4 @@ class Outcome:
     failed_records: int = 0
     exit_code: int = 0
     failed_gate: str = ""
+    too_large: str = ""

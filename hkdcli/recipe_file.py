@@ -22,7 +22,9 @@ from pydantic_core import ErrorDetails
 
 from hkdcli.errors import Problem, RecipeError, UsageError
 from hkdcli.masking import mask_secrets
+from hkdcli.recipe import Recipe, RunRecipe
 from hkdcli.recipe_blocks import RecipePart
+from hkdcli.recipe_refine import RefineRecipe
 from hkdcli.recipe_schema import KINDS, Step, get_properties, iterate_fields, render_key
 from hkdcli.safe_yaml import MAX_BYTES, MAX_DEPTH, Value, is_plain_text, parse_yaml
 
@@ -72,6 +74,19 @@ def build_recipe(text: str, kind: type[R], overrides: Sequence[str] = (), *, sou
     if problems:
         raise RecipeError(source, problems)
     return kind.model_validate(tree)
+
+
+def guess_kind(path: Path) -> type[RunRecipe]:
+    """Tell by its blocks which stage a recipe is of: one that has `refine` is of stage two.
+
+    Args:
+        path: The YAML file.
+
+    Returns:
+        What to read it as; what is wrong with it is told then.
+    """
+    tree, _ = parse_yaml(_read_text(path))
+    return RefineRecipe if isinstance(tree, dict) and "refine" in tree else Recipe
 
 
 def render_recipe(recipe: RecipePart) -> str:

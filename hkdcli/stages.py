@@ -93,7 +93,7 @@ def open_shared_stage(
     return _build_stage(open_pyramid(recipe), splits, run, reporter)
 
 
-def plan(
+def check_stage(
     recipe_path: Path, kind: type[R], overrides: Sequence[str], *, out: Path | None, reporter: Reporter
 ) -> Outcome:
     """Check everything that a run needs, and train nothing.

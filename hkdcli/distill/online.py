@@ -6,7 +6,8 @@ goes on from its latest checkpoint. A level that teaches is loaded from its fold
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hkdcli.checkpoints import is_complete
@@ -32,10 +33,10 @@ from hkdcli.distill.levels import (
 from hkdcli.distill.objective import MutualObjective, OnlineObjective
 from hkdcli.distill.pyramid import Lesson, plan_lessons
 from hkdcli.distill.pyramid import Level as PlannedLevel
-from hkdcli.distill.reading import check_reading, check_runs
+from hkdcli.distill.reading import Reader, check_reading, check_runs
 from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.signals import LiveTeachers
-from hkdcli.distill.sources import DatasetSource
+from hkdcli.distill.sources import BatchSource
 from hkdcli.distill.teacher_check import check_teacher
 from hkdcli.distill.trainer import train
 from hkdcli.models.answers import AnswerModel
@@ -45,6 +46,20 @@ from hkdcli.models.memory import enable_gradient_checkpointing
 
 if TYPE_CHECKING:
     from hkdcli.recipe import Recipe
+
+
+SourceBuilder = Callable[[Stage["Recipe"], Reader], BatchSource]
+
+
+@dataclass(frozen=True, slots=True)
+class Teaching:
+    """All that one lesson is made of; `train` takes it, and the memory plan rehearses a step of it."""
+
+    student: AnswerModel
+    teachers: LiveTeachers
+    objective: OnlineObjective | MutualObjective
+    source: BatchSource
+    settings: TrainSettings
 
 
 def train_levels(stage: Stage[Recipe]) -> list[TrainedLevel]:
@@ -57,13 +72,19 @@ def train_levels(stage: Stage[Recipe]) -> list[TrainedLevel]:
         The levels, apex first.
     """
     pyramid = stage.recipe.pyramid
-    planned = [PlannedLevel(level.name, level.train is None, level.weight) for level in pyramid]
-    for lesson in plan_lessons(planned, stage.recipe.distill.teachers):
+    for lesson in plan_stage_lessons(stage):
         if is_complete(stage.get_folder(lesson.student)):
             stage.reporter.note(f"{pyramid[lesson.student].name} is trained already")
         else:
             _train_level(stage, lesson)
     return locate_levels(stage)
+
+
+def plan_stage_lessons(stage: Stage[Recipe]) -> tuple[Lesson, ...]:
+    """Say who learns from whom in a run, in the order in which it happens."""
+    pyramid = stage.recipe.pyramid
+    planned = [PlannedLevel(level.name, level.train is None, level.weight) for level in pyramid]
+    return plan_lessons(planned, stage.recipe.distill.teachers)
 
 
 def _train_level(stage: Stage[Recipe], lesson: Lesson) -> None:
@@ -99,39 +120,71 @@ def _teach(
 ) -> None:
     """Train one level; its checkpoints go to its folder, its figures to the run's log."""
     level, run = stage.recipe.pyramid[lesson.student], stage.run
-    mutual = stage.recipe.distill.mutual and bool(teachers)
-    settings = _build_settings(stage, lesson)
-    if level.train is not None and level.train.gradient_checkpointing:
-        for learner in (student, *teachers[: int(mutual)]):
-            enable_gradient_checkpointing(learner.model)
+    teaching = build_teaching(stage, lesson, teachers, student)
     taught_by = " and ".join(stage.recipe.pyramid[place].name for place in lesson.teachers)
     train(
-        AnswerModel(student.model),
-        LiveTeachers(
-            [AnswerModel(teacher.model) for teacher in teachers],
-            _build_own_sources(stage, teachers, student),
-            mutual=mutual,
-        ),
-        _build_objective(stage, lesson, teachers, student),
-        build_source(stage, student),
-        settings,
+        teaching.student,
+        teaching.teachers,
+        teaching.objective,
+        teaching.source,
+        teaching.settings,
         run.level(lesson.student, level.name),
         stage.reporter,
         log=build_log(stage, level.name),
         accelerator=build_accelerator(stage.runtime),
         resume=run.resumed,
         task=f"{level.name}, taught by {taught_by or 'labels alone'}",
-        evaluate=build_evaluate(stage, student, settings.micro_batch_size),
+        evaluate=build_evaluate(stage, student, teaching.settings.micro_batch_size),
+    )
+
+
+def build_teaching(
+    stage: Stage[Recipe],
+    lesson: Lesson,
+    teachers: Sequence[LoadedModel],
+    student: LoadedModel,
+    build_source: SourceBuilder = build_source,
+) -> Teaching:
+    """Put together what one lesson is made of.
+
+    Args:
+        stage: the run.
+        lesson: who learns from whom.
+        teachers: loaded, nearest first; the first one is a learner too where the recipe is mutual.
+        student: loaded, what is trained of it requiring gradients.
+        build_source: of the records, as a model reads them.
+
+    Returns:
+        What is trained, by whom, on what and how; models that learn keep activations as their recipe says.
+    """
+    level, mutual = stage.recipe.pyramid[lesson.student], stage.recipe.distill.mutual and bool(teachers)
+    if level.train is not None and level.train.gradient_checkpointing:
+        for learner in (student, *teachers[: int(mutual)]):
+            enable_gradient_checkpointing(learner.model)
+    signals = LiveTeachers(
+        [AnswerModel(teacher.model) for teacher in teachers],
+        _build_own_sources(stage, teachers, student, build_source),
+        mutual=mutual,
+    )
+    return Teaching(
+        AnswerModel(student.model),
+        signals,
+        _build_objective(stage, lesson, teachers, student),
+        build_source(stage, student),
+        _build_settings(stage, lesson),
     )
 
 
 def _build_own_sources(
-    stage: Stage[Recipe], teachers: Sequence[LoadedModel], student: LoadedModel
-) -> list[DatasetSource | None]:
+    stage: Stage[Recipe],
+    teachers: Sequence[LoadedModel],
+    student: LoadedModel,
+    build_source: SourceBuilder,
+) -> list[BatchSource | None]:
     """A source for each teacher that reads differently from the student; one for all that read alike."""
     distill = stage.recipe.distill
-    sources: list[DatasetSource | None] = []
-    known: dict[str, DatasetSource] = {}
+    sources: list[BatchSource | None] = []
+    known: dict[str, BatchSource] = {}
     for place, teacher in enumerate(teachers):
         learns = distill.mutual and place == 0
         if check_reading(teacher, student, choice_only=distill.choice_weight == 1.0, learns=learns):

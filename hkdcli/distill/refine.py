@@ -31,6 +31,7 @@ from hkdcli.distill.levels import (
 )
 from hkdcli.distill.reading import check_runs
 from hkdcli.distill.refine_objective import PartName, RefineObjective, ResponseSettings
+from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.trainer import train
 from hkdcli.distill.upper import Coupling, plan_coupling
 from hkdcli.models.answers import AnswerModel
@@ -96,13 +97,7 @@ def _refine(stage: Stage[RefineRecipe], coupling: Coupling, start: TrainedLevel)
     if level.train is not None and level.train.gradient_checkpointing:
         enable_gradient_checkpointing(student.model)
     source = build_source(stage, student)
-    settings = build_settings(
-        stage,
-        stage.base,
-        lambda_schedule=None,
-        projection_learning_rate=refine.projection_learning_rate,
-        weight_learning_rate=refine.weight_learning_rate,
-    )
+    settings = build_refine_settings(stage)
     train(
         AnswerModel(student.model, coupling.states),
         build_teaching(stage, coupling, student, source, stores),
@@ -118,6 +113,18 @@ def _refine(stage: Stage[RefineRecipe], coupling: Coupling, start: TrainedLevel)
         evaluate=build_evaluate(stage, student, settings.micro_batch_size),
     )
     publish_level(stage.get_folder(stage.base), student, level)
+
+
+def build_refine_settings(stage: Stage[RefineRecipe]) -> TrainSettings:
+    """The student's settings; the teachers always teach, so there is no lambda."""
+    refine = stage.recipe.refine
+    return build_settings(
+        stage,
+        stage.base,
+        lambda_schedule=None,
+        projection_learning_rate=refine.projection_learning_rate,
+        weight_learning_rate=refine.weight_learning_rate,
+    )
 
 
 def build_objective(stage: Stage[RefineRecipe], coupling: Coupling) -> RefineObjective:

@@ -1,0 +1,159 @@
+"""Phases against a machine's room: does each fit, how many examples at once, and what would make it fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from hkdcli.planning.lesson import TrainingMemory
+from hkdcli.planning.phases import Phase
+from hkdcli.planning.room import Room
+from hkdcli.recipe import Recipe
+
+if TYPE_CHECKING:
+    from hkdcli.recipe import Level, RunRecipe
+
+
+_AMPLE = 0.9  # of the room
+
+
+@dataclass(frozen=True, slots=True)
+class FittedPhase:
+    """A phase, what it takes, and whether there is room.
+
+    Attributes:
+        phase: what is done.
+        memory: with the recipe's batch size.
+        need: bytes, overhead and waste included.
+        fits: whether there is room.
+        largest: the most examples at once that fit, no more than a step has; 0: not even one.
+    """
+
+    phase: Phase
+    memory: TrainingMemory
+    need: int
+    fits: bool
+    largest: int
+
+
+def fit_phase(phase: Phase, room: Room) -> FittedPhase:
+    """Measure a phase, and find how many examples at once fit.
+
+    Args:
+        phase: to be rehearsed; a few times, with different numbers of examples.
+        room: of the machine.
+
+    Returns:
+        What was found.
+    """
+    memory = phase.measure(phase.batch_size)
+    largest = find_largest(phase, room, most=phase.most)
+    return FittedPhase(phase, memory, room.compute_need(memory), room.fits(memory), largest)
+
+
+def find_largest(phase: Phase, room: Room, *, most: int) -> int:
+    """Find the largest number of examples that fit at once.
+
+    Memory grows evenly with the number of equally long examples, so two rehearsals say where the limit is; where
+    that is near, a third one, there, has the last word.
+
+    Args:
+        phase: to be rehearsed.
+        room: of the machine.
+        most: examples of a step.
+
+    Returns:
+        From 0 (not even one fits) to `most`.
+    """
+    one = room.compute_need(phase.measure(1))
+    if one > room.usable or most == 1:
+        return int(one <= room.usable)
+    each = room.compute_need(phase.measure(2)) - one
+    count = most if each <= 0 else min(most, 1 + (room.usable - one) // each)
+    if one + each * (count - 1) <= _AMPLE * room.usable:
+        return count
+    while count > 1 and not room.fits(phase.measure(count)):
+        count -= 1 + count // 16
+    return max(1, count)
+
+
+def find_change(
+    recipe: RunRecipe,
+    phase: Phase,
+    room: Room,
+    replan: Callable[[Sequence[str]], Phase],
+) -> tuple[str, ...] | None:
+    """Find the smallest change of a recipe that makes a phase fit.
+
+    A smaller micro-batch with as many examples in a step is the smallest: it learns the same. Then come single
+    changes, the most harmless first, then more and more of them together; each with as large a micro-batch as
+    fits.
+
+    Args:
+        recipe: as it is.
+        phase: that does not fit.
+        room: of the machine.
+        replan: the same phase of the recipe after changes.
+
+    Returns:
+        The changes as `key=value`; None: nothing makes it fit.
+    """
+    for changes in _list_changes(recipe, phase):
+        changed = replan(changes) if changes else phase
+        largest = find_largest(changed, room, most=phase.batch_size)
+        if largest:
+            return (*changes, *_shrink(phase, largest))
+    return None
+
+
+def _shrink(phase: Phase, largest: int) -> tuple[str, ...]:
+    """Fewer examples at once, and as many in a step."""
+    if largest >= phase.batch_size:
+        return ()
+    width = max(width for width in range(1, largest + 1) if phase.most % width == 0)
+    where = f"pyramid.{phase.level}.train"
+    return f"{where}.micro_batch_size={width}", f"{where}.gradient_accumulation_steps={phase.most // width}"
+
+
+def _list_changes(recipe: RunRecipe, phase: Phase) -> Iterator[tuple[str, ...]]:
+    """Nothing, each change alone, then the first two, three, and so on together."""
+    changes = list(_list_single_changes(recipe, phase))
+    yield ()
+    yield from ((change,) for change in changes)
+    yield from list(accumulate(((change,) for change in changes), lambda a, b: a + b))[1:]
+
+
+def _list_single_changes(recipe: RunRecipe, phase: Phase) -> Iterator[str]:
+    levels = {level.name: level for level in recipe.pyramid}
+    level = levels[phase.level]
+    if phase.doing == "train" and level.train is not None and not level.train.gradient_checkpointing:
+        yield f"pyramid.{level.name}.train.gradient_checkpointing=true"
+    above = [levels[name] for name in phase.beside if name in levels]
+    yield from _list_quantizations(above)
+    if phase.doing == "train" and level.tuning == "full" and level.adapter is None:
+        yield f"pyramid.{level.name}.tuning={{lora: {{}}}}"
+    yield from _list_quantizations([level])
+    if isinstance(recipe, Recipe) and len(phase.beside) > 1:
+        yield "distill.teachers=parent"
+    if recipe.mutual:
+        yield "distill.mutual=false"
+    if phase.doing == "train" and not isinstance(recipe, Recipe) and phase.beside:
+        yield "refine.signals=stored"
+
+
+def _list_quantizations(levels: Sequence[Level]) -> Iterator[str]:
+    for level in levels:
+        if (
+            level.quantization == "none"
+            and (level.tuning != "full" or level.train is None)
+            or level.quantization == "int8"
+        ):
+            yield f"pyramid.{level.name}.quantization=nf4"
+        elif level.quantization == "nf4" and level.quantized_parts == "language" and _can_quantize_all(level):
+            yield f"pyramid.{level.name}.quantized_parts=all"
+
+
+def _can_quantize_all(level: Level) -> bool:
+    return level.tuning == "full" or not level.tuning.lora.train_projector
