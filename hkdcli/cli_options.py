@@ -69,6 +69,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "hkd infer runs/quickstart records.json --shard 2/2 --out p2.jsonl",
         "hkd merge-shards records.json p1.jsonl p2.jsonl --out p.jsonl",
     ),
+    "doctor": (
+        "hkd doctor",
+        "hkd doctor recipes/quickstart.yaml",
+        "hkd doctor scenes:small --quantization nf4",
+        "hkd doctor records.json --against train.json --predictions predictions.jsonl",
+        "hkd doctor runs/quickstart --json",
+    ),
     "schema": (
         "hkd schema > recipe.schema.json",
         "hkd schema distill-refine > refine.schema.json",
@@ -92,6 +99,8 @@ def end(console: Console, outcome: Outcome) -> None:
         raise typer.Exit(GateError.exit_code)
     if outcome.failed_records:
         raise typer.Exit(EXIT_SOME_RECORDS_FAILED)
+    if outcome.verdict_code:
+        raise typer.Exit(outcome.verdict_code)
 
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A file of records, or scenes:SPLIT.")]
