@@ -21,7 +21,12 @@ _CHECKS = ("images", "sizes", "duplicates", "conflict", "gold", "classes", "cons
 
 
 def examine_records(
-    examination: Examination, dataset: Dataset, prefix: str = "data", *, needs_gold: bool = False
+    examination: Examination,
+    dataset: Dataset,
+    prefix: str = "data",
+    *,
+    needs_gold: bool = False,
+    max_bad: float = 0.0,
 ) -> ImageScan | None:
     """Check records and their images; every image is loaded once.
 
@@ -30,12 +35,13 @@ def examine_records(
         dataset: The records, with the rows that are none in `bad_rows`.
         prefix: What the names of the checks begin with.
         needs_gold: Whether they are to be learned from, or measured on.
+        max_bad: The share of bad rows that whoever uses them leaves out, in [0, 1]: more is a failure.
 
     Returns:
         What loading the images showed; None where that itself failed.
     """
-    examination.look(f"{prefix}.rows", check_rows, dataset)
-    scan: ImageScan | None = examination.look(f"{prefix}.images", check_images, dataset)
+    examination.look(f"{prefix}.rows", check_rows, dataset, max_bad)
+    scan: ImageScan | None = examination.look(f"{prefix}.images", check_images, dataset, max_bad)
     if scan is None:
         examination.skip([f"{prefix}.{name}" for name in _CHECKS[1:4]], "the images could not be looked at")
     else:
@@ -48,14 +54,13 @@ def examine_records(
     return scan
 
 
-def check_rows(dataset: Dataset) -> Finding:
-    """Which rows of the file are no records."""
+def check_rows(dataset: Dataset, max_bad: float = 0.0) -> Finding:
+    """Which rows of the file are no records; no failure up to the share `max_bad` of them."""
     total = len(dataset.examples) + len(dataset.bad_rows)
     if dataset.bad_rows:
         found = f"{len(dataset.bad_rows)} of {total} rows cannot be used: {_list(dataset.bad_rows)}"
-        return Finding(
-            found, "failed", _first_hint(dataset.bad_rows) or "Correct them, or give --on-bad skip."
-        )
+        hint = _first_hint(dataset.bad_rows) or "Correct them, or let them be left out (on_bad)."
+        return Finding(found, "failed" if len(dataset.bad_rows) > max_bad * total else "warning", hint)
     tasks = Counter(example.task for example in dataset.examples)
     found = f"{total} records: " + ", ".join(f"{count} {task}" for task, count in tasks.items())
     if dataset.warnings:
@@ -63,8 +68,8 @@ def check_rows(dataset: Dataset) -> Finding:
     return Finding(found)
 
 
-def check_images(dataset: Dataset) -> Finding:
-    """Load every image once; the value is what that showed."""
+def check_images(dataset: Dataset, max_bad: float = 0.0) -> Finding:
+    """Load every image once; the value is what that showed. `max_bad` as of `check_rows`."""
     scan = scan_images(dataset)
     count = len(scan.pixel_hashes) + len(scan.bad_rows)
     noted = ", ".join(f"{note} {times}" for note, times in sorted(scan.notes.items()))
@@ -72,9 +77,10 @@ def check_images(dataset: Dataset) -> Finding:
     if scan.bad_rows:
         rows = list(scan.bad_rows.values())
         found = f"{len(rows)} of {count} images cannot be used: {_list(rows)}{noted}"
-        return Finding(
-            found, "failed", _first_hint(rows) or "Replace them, or leave their records out.", scan
-        )
+        lost = len(dataset.bad_rows) + sum(example.image in scan.bad_rows for example in dataset.examples)
+        is_much = lost > max_bad * (len(dataset.bad_rows) + len(dataset.examples))
+        hint = _first_hint(rows) or "Replace them, or let their records be left out (on_bad)."
+        return Finding(found, "failed" if is_much else "warning", hint, scan)
     alike = count - len(set(scan.pixel_hashes.values()))
     same = f", {alike} of them copies of another" if alike else ""
     return Finding(f"{count} images load{same}{noted}", value=scan)

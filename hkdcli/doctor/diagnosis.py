@@ -34,6 +34,8 @@ def diagnose(target: str | None, options: DoctorOptions, reporter: Reporter) -> 
     """
     kind = None if target is None else find_kind(target)
     check_options(kind, options.list_given())
+    if options.level is not None:
+        find_model(target or "", options.level)  # a level that there is not is a wrong option, and no finding
     examination = Examination(reporter)
     reporter.note("looking at the machine and at hkd itself")
     examine_environment(examination)

@@ -11,7 +11,7 @@ from hkdcli.data.prompts import PromptBuilder, compute_prompt_hash, identity_pre
 from hkdcli.doctor import quantizing
 from hkdcli.doctor.adapter import check_adapter
 from hkdcli.doctor.examination import Examination, Finding
-from hkdcli.doctor.weights import check_files, check_finite, check_tensors
+from hkdcli.doctor.weights import check_files, check_finite, check_tensors, is_stored_quantized
 from hkdcli.errors import ModelError, OfflineError
 from hkdcli.inferring import find_calibration
 from hkdcli.models.folders import check_no_remote_code
@@ -19,7 +19,7 @@ from hkdcli.models.loading import LoadedModel, load_model, load_processor
 from hkdcli.models.locating import ModelParts, locate_model
 from hkdcli.models.prompt_file import FILE_NAME as PROMPT_FILE
 from hkdcli.models.prompt_file import check_prompt_file
-from hkdcli.models.quantization import Quantization
+from hkdcli.models.quantization import Quantization, describe_quantization
 from hkdcli.opening import ModelSource
 from hkdcli.runtime import Runtime
 from hkdcli.scenes.source import load_scenes
@@ -163,12 +163,13 @@ def _check_prompt(folder: Path, processor: Any) -> Finding:
 
 
 def _check_quantization(plan: Plan, parts: ModelParts, model: Any, is_sound: bool) -> Finding:
-    if getattr(model.config, "quantization_config", None):
-        return Finding("the weights are stored quantized; they are taken as they are")
-    if plan.quantization == "none":
+    stored = is_stored_quantized(parts.folder)
+    if plan.quantization == "none" and not stored:
         return quantizing.describe_plan(model, plan.source.quantized_parts)
     if reason := _find_obstacle(plan, parts, is_sound):
-        return Finding(f"answers were not compared: {reason}", "skipped")
+        return Finding(f"it was not loaded: {reason}", "skipped")
+    if stored:  # a wish to quantize it once more is refused by the loader
+        return Finding(describe_quantization(_load(plan, parts, plan.quantization).model))
     return quantizing.compare_answers(partial(_load, plan, parts), plan.quantization)
 
 

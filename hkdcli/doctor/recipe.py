@@ -15,7 +15,7 @@ from hkdcli.doctor.gpu import explain_no_gpu
 from hkdcli.doctor.machine import check_folder
 from hkdcli.doctor.model import Plan, examine_model
 from hkdcli.errors import SetupError
-from hkdcli.opening import ModelSource, open_pyramid, open_source
+from hkdcli.opening import Care, ModelSource, open_pyramid, open_source
 from hkdcli.recipe import RunRecipe
 from hkdcli.recipe_augment import AugmentRecipe
 from hkdcli.recipe_blocks import DataSource
@@ -44,7 +44,7 @@ def examine_recipe(examination: Examination, path: Path, overrides: Sequence[str
     """
     recipe = examination.look("recipe.resolves", _resolve, path, overrides)
     if isinstance(recipe, AugmentRecipe):
-        _examine_splits(examination, {"data": recipe.data}, recipe.strict, needs_gold=False)
+        _examine_splits(examination, {"data": recipe.data}, recipe, needs_gold=False)
         examination.look("recipe.augment", _check_augment, recipe)
     elif recipe is not None:
         _examine_run(examination, recipe)
@@ -83,7 +83,7 @@ def _examine_run(examination: Examination, recipe: RunRecipe) -> None:
     data = recipe.data
     sources = {"train": data.train, "dev": data.dev, "test": data.test}
     named = {f"data.{name}": source for name, source in sources.items() if source is not None}
-    _examine_splits(examination, named, data.strict, needs_gold=True)
+    _examine_splits(examination, named, data, needs_gold=True)
     examination.look("recipe.augment", _check_augment, recipe)
     runtime = examination.look("recipe.device", _check_device, recipe)
     examination.look("recipe.output", _check_output, Path("runs") / recipe.name)
@@ -100,15 +100,16 @@ def _examine_run(examination: Examination, recipe: RunRecipe) -> None:
 
 
 def _examine_splits(
-    examination: Examination, sources: Mapping[str, DataSource], strict: bool, *, needs_gold: bool
+    examination: Examination, sources: Mapping[str, DataSource], care: Care, *, needs_gold: bool
 ) -> None:
     """Each split by itself, then what the later ones share with those before them."""
+    max_bad = care.max_bad if care.on_bad == "skip" else 0.0
     seen: dict[str, tuple[Dataset, ImageScan | None]] = {}
     for name, source in sources.items():
-        dataset = examination.look(f"{name}.source", _open, source, strict)
+        dataset = examination.look(f"{name}.source", _open, source, care.strict)
         if dataset is None:
             continue
-        scan = examine_records(examination, dataset, name, needs_gold=needs_gold)
+        scan = examine_records(examination, dataset, name, needs_gold=needs_gold, max_bad=max_bad)
         for other, (known, known_scan) in seen.items():
             before = other.removeprefix("data.")
             examination.look(f"{name}.leak.{before}", check_leak, known, known_scan, dataset, scan)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hkdcli.doctor.examination import Finding
 from hkdcli.errors import ModelError
-from hkdcli.models.folders import check_shard, list_shards
+from hkdcli.models.folders import check_shard, list_shards, read_json
 from hkdcli.models.loading import quiet, read_config
 from hkdcli.reporter import Reporter
 
@@ -93,6 +93,9 @@ def check_tensors(folder: Path) -> Finding:
         The value is the model on the meta device: shapes without numbers.
     """
     model, report = build_on_meta(folder)
+    name = type(model).__name__
+    if report is None:
+        return Finding(f"{name}: stored quantized; names are told when it is loaded", "skipped", value=model)
     lost = sorted(map(str, report["missing_keys"]))
     other = sorted(
         f"{name} {tuple(there)} for {tuple(here)}" for name, there, here in report["mismatched_keys"]
@@ -104,7 +107,6 @@ def check_tensors(folder: Path) -> Finding:
         hint = "Config and weights do not belong together, or a shard is missing: copy the folder again."
         return Finding("; ".join(said), "failed", hint)
     count = sum(1 for _ in model.parameters())
-    name = type(model).__name__
     if unknown:
         hint = "They are left out when it is loaded: see that config.json is the one of these weights."
         return Finding(
@@ -120,18 +122,24 @@ def build_on_meta(folder: Path) -> tuple[Any, Any]:
         folder: Of the model.
 
     Returns:
-        The model, and what transformers reports of its loading.
+        The model, and what transformers reports of its loading; None of weights that are stored quantized,
+        whose names belong to layers that are made while they are loaded.
 
     Raises:
         ModelError: Transformers cannot make it.
     """
     from transformers import AutoModelForImageTextToText
 
+    config = read_config(folder)
     with quiet(), _no_reports():
         try:
+            if is_stored_quantized(folder):
+                del config.quantization_config
+                with torch.device("meta"):
+                    return AutoModelForImageTextToText.from_config(config), None
             model, report = AutoModelForImageTextToText.from_pretrained(
                 folder,
-                config=read_config(folder),
+                config=config,
                 device_map="meta",
                 trust_remote_code=False,
                 use_safetensors=True,
@@ -142,6 +150,11 @@ def build_on_meta(folder: Path) -> tuple[Any, Any]:
         except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
             raise ModelError(f"{folder}: the model cannot be made: {error}") from error
     return model, report
+
+
+def is_stored_quantized(folder: Path) -> bool:
+    """Whether the weights of a model lie quantized in its folder."""
+    return bool(read_json(folder / "config.json").get("quantization_config"))
 
 
 def _open_tensors(path: Path) -> Iterator[tuple[str, Iterator[Tensor]]]:

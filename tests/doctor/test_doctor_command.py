@@ -99,6 +99,14 @@ def test_everything_that_is_wrong_with_a_recipe_is_told_at_once(workplace: Path)
     assert find(document, "recipe.pyramid")["status"] == "skipped"
 
 
+def test_bad_images_that_the_recipe_leaves_out_are_a_warning(workplace: Path) -> None:
+    next((workplace / "train" / "images").iterdir()).unlink()
+    assert list_failed(call_doctor("recipe.yaml", code=3)) == {"data.train.images"}
+    document = call_doctor("recipe.yaml", "data.on_bad=skip", "data.max_bad=0.2")
+    assert find(document, "data.train.images")["status"] == "warning"
+    call_doctor("recipe.yaml", "data.on_bad=skip", "data.max_bad=0.1", code=3)
+
+
 def test_r21_a_recipe_that_wants_a_gpu_that_is_hidden(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +246,7 @@ def test_what_is_none_or_two_is_refused_with_what_each_looks_like(
         ["recipe.yaml", "--device", "cpu"],
         ["recipe.yaml", "--predictions", "p.jsonl"],
         ["--level", "small"],
+        ["models/small", "--level", "small"],
     ],
 )
 def test_options_that_say_nothing_of_the_target_are_refused(workplace: Path, words: list[str]) -> None:

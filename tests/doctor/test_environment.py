@@ -271,6 +271,18 @@ def test_wrong_kernels_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert look(kernels.check_int8, CPU).status == "failed"
 
 
+@pytest.mark.parametrize(
+    ("check", "layer"), [(kernels.check_nf4, "Linear4bit"), (kernels.check_int8, "Linear8bitLt")]
+)
+def test_wrong_products_are_found(check, layer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import bitsandbytes.nn
+
+    kind = getattr(bitsandbytes.nn, layer)
+    real = kind.forward
+    monkeypatch.setattr(kind, "forward", lambda self, inputs: real(self, inputs).roll(1, 0))
+    assert look(check, CPU).status == "failed"
+
+
 def test_m12_an_unsupported_device_fails_readably(monkeypatch: pytest.MonkeyPatch) -> None:
     import bitsandbytes
 

@@ -265,6 +265,21 @@ def test_m12_an_unsupported_device_fails_before_the_model_is_here(monkeypatch: p
     assert checks["model.folder"].is_absent
 
 
+def test_weights_that_are_stored_quantized_are_taken_as_they_are(tmp_path: Path) -> None:
+    from tiny_models import save_tiny_llava
+
+    whole = load_model(save_tiny_llava(tmp_path / "wide", hidden_size=64), quantization="nf4")
+    for part in (whole.model, whole.processor):
+        part.save_pretrained(tmp_path / "stored")
+    checks = check(tmp_path / "stored")
+    assert not list_wrong(checks) and checks["model.tensors"].status == "skipped"
+    assert (
+        checks["model.quantization"].found.startswith("nf4") and "14 of" in checks["model.quantization"].found
+    )
+    found = check(tmp_path / "stored", quantization="int8")["model.quantization"]
+    assert found.status == "failed" and "quantized already" in found.found
+
+
 def test_too_little_memory_loads_nothing(tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hkdcli.doctor.quantizing.has_room", lambda size, device: False)
     found = check(tiny_qwen, quantization="int8")["model.quantization"]
