@@ -129,16 +129,24 @@ def test_m12_a_quantized_teacher_on_a_device_that_cannot_hold_it(
     assert {"model.top.device", "model.top.folder"} <= list_failed(document)
 
 
-def test_models_that_are_not_here_are_exit_7_and_nothing_is_downloaded(
+def test_models_that_are_not_here_are_exit_7_and_nobody_is_asked(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[object] = []
+
+    def look_up(host: object, *_: object, **__: object) -> None:
+        asked.append(host)
+        raise OSError("no network")
+
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a connection was tried"))
+    monkeypatch.setattr("socket.getaddrinfo", look_up)
     for words in (["some-org/teacher"], ["recipe.yaml", "pyramid.top.model=some-org/teacher"]):
         document = call_doctor(*words, code=7)
         (name,) = list_failed(document)
         assert find(document, name)["is_absent"] and "downloads nothing" in find(document, name)["found"]
         assert "hf download some-org/teacher" in find(document, name)["hint"]
+    assert find(document, "recipe.pyramid")["status"] == "ok"  # of what is here
+    assert asked == []
 
 
 def test_r14_an_output_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
