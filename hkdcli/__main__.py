@@ -12,18 +12,15 @@ from contextlib import contextmanager
 from types import FrameType
 
 from hkdcli.errors import (
-    HkdError,
     Interrupted,
     MachineLimitError,
     SetupError,
     StoppedError,
     UsageError,
 )
+from hkdcli.explaining import explain
 
 OLDEST_PYTHON = (3, 11)
-# Packages that an extra of ours brings; the others come with hkd itself.
-EXTRAS = {"pyarrow": "parquet", "vllm": "vllm"}
-_REFUSED_PATHS = (errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -152,29 +149,12 @@ def _end_typer(end: SystemExit, as_json: bool) -> int:
 def _end_with(error: BaseException, *, as_json: bool) -> int:
     from hkdcli.console import show_bug, show_error
 
-    known = _explain(error)
+    known = explain(error)
     if known is None:
         show_bug(error, as_json=as_json)
         return 1
     show_error(known, as_json=as_json)
     return known.exit_code
-
-
-def _explain(error: BaseException) -> HkdError | None:
-    """The error that a person can act upon; null for a bug of ours."""
-    if isinstance(error, HkdError):
-        return error
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return MachineLimitError(
-            f"out of memory: {error}", hint="Use a smaller micro_batch_size or batch size."
-        )
-    if isinstance(error, OSError) and error.errno in _REFUSED_PATHS and error.filename is not None:
-        return SetupError(f"{error.filename}: {error.strerror}", hint="Give another path.")
-    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("hkdcli"):
-        package = (error.name or "").partition(".")[0]
-        wanted = f'"hkd[{EXTRAS[package]}]"' if package in EXTRAS else "--force-reinstall hkd"
-        return SetupError(f"the package {package} is missing", hint=f"pip install {wanted}")
-    return None
 
 
 def _explain_output(error: OSError) -> BaseException:

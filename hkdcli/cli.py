@@ -10,6 +10,7 @@ import typer
 
 from hkdcli import __version__, engine
 from hkdcli.cli_augment import augment
+from hkdcli.cli_doctor import doctor
 from hkdcli.cli_evaluate import compare, evaluate, submit
 from hkdcli.cli_infer import infer
 from hkdcli.cli_options import (
@@ -157,14 +158,16 @@ app.command(rich_help_panel="Use", epilog=render_examples("compare"))(compare)
 app.command(rich_help_panel="Use", epilog=render_examples("submit"))(submit)
 app.command(rich_help_panel="Use", epilog=render_examples("export"))(export)
 app.command(rich_help_panel="Use", epilog=render_examples("merge-shards"))(merge_shards)
+app.command(rich_help_panel="Prepare", epilog=render_examples("doctor"))(doctor)
 
 
 @app.command(rich_help_panel="Prepare", epilog=render_examples("schema"))
 def schema(
     kind: Annotated[
-        Literal["distill-online", "distill-refine", "augment", "results", "comparison"],
+        Literal["distill-online", "distill-refine", "augment", "results", "comparison", "diagnosis"],
         typer.Argument(
-            metavar="[KIND]", help="A command's recipe, or what evaluate (results) or compare writes."
+            metavar="[KIND]",
+            help="A command's recipe, or what evaluate (results), compare or doctor (diagnosis) says.",
         ),
     ] = "distill-online",
 ) -> None:

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from hkdcli.console import Console
-from hkdcli.errors import EXIT_SOME_RECORDS_FAILED, GateError, MachineLimitError
+from hkdcli.errors import EXIT_SOME_RECORDS_FAILED, GateError
 from hkdcli.outcome import Outcome
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
@@ -74,6 +74,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "hkd plan recipes/quickstart.yaml train.micro_batch_size=128",
         "hkd plan recipes/quickstart.yaml --memory-gib 4 --json",
     ),
+    "doctor": (
+        "hkd doctor",
+        "hkd doctor recipes/quickstart.yaml",
+        "hkd doctor scenes:small --quantization nf4",
+        "hkd doctor records.json --against train.json --predictions predictions.jsonl",
+        "hkd doctor runs/quickstart --json",
+    ),
     "schema": (
         "hkd schema > recipe.schema.json",
         "hkd schema distill-refine > refine.schema.json",
@@ -92,14 +99,15 @@ def end(console: Console, outcome: Outcome) -> None:
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
     console.show(outcome)
-    if outcome.too_large:
-        console.warn(f"it does not fit: {outcome.too_large}")
-        raise typer.Exit(MachineLimitError.exit_code)
     if outcome.failed_gate:
         console.warn(f"quality gate not met: {outcome.failed_gate}")
         raise typer.Exit(GateError.exit_code)
     if outcome.failed_records:
         raise typer.Exit(EXIT_SOME_RECORDS_FAILED)
+    if outcome.verdict:
+        console.warn(outcome.verdict)
+    if outcome.verdict_code:
+        raise typer.Exit(outcome.verdict_code)
 
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; see docs/recipes.md.")]

@@ -215,7 +215,7 @@ def _print_rich_table(table: Table) -> None:
 
     drawn = RichTable(title=Text(clean_text(table.title)), title_justify="left", box=box.SIMPLE_HEAD)
     for place, name in enumerate(table.header):
-        drawn.add_column(Text(_clean_cell(name)), justify="left" if place == 0 else "right")
+        drawn.add_column(Text(_clean_cell(name)), justify="left" if table.is_text or place == 0 else "right")
     for row in table.rows:
         drawn.add_row(*(Text(_clean_cell(cell)) for cell in row))
     _rich(sys.stdout).print(drawn)

@@ -17,6 +17,7 @@ from typing import Literal
 
 from hkdcli.augmenting import augment, augment_recipe
 from hkdcli.comparing import compare
+from hkdcli.doctor.options import DoctorOptions
 from hkdcli.errors import UsageError
 from hkdcli.evaluating import EvaluateOptions, evaluate
 from hkdcli.opening import DataOptions, open_data
@@ -27,9 +28,10 @@ from hkdcli.reporter import Reporter, SilentReporter
 from hkdcli.scored_files import PredictionOptions
 from hkdcli.stages import check_stage, describe_run, open_shared_stage, open_stage
 from hkdcli.submitting import check_submission, submit
-from hkdcli.tables import tabulate
+from hkdcli.tables import tabulate, tabulate_checks
 
 __all__ = [
+    "DoctorOptions",
     "EvaluateOptions",
     "PredictionOptions",
     "augment",
@@ -37,6 +39,7 @@ __all__ = [
     "calibrate",
     "check_submission",
     "compare",
+    "diagnose",
     "distill_online",
     "distill_refine",
     "evaluate",
@@ -230,6 +233,26 @@ def plan(
     return describe_plan(make_plan(recipe_path, kind, overrides, **options, reporter=reporter))
 
 
+def diagnose(target: str | None, options: DoctorOptions, *, reporter: Reporter = SILENT) -> Outcome:
+    """Find out what is wrong with this machine, with hkd itself, and with a recipe, model or records.
+
+    Args:
+        target: What to look at; null is the machine and hkd alone.
+        options: What else is named.
+        reporter: Told how far it is.
+
+    Returns:
+        Every check; the exit code says whether one failed.
+    """
+    from hkdcli.doctor.diagnosis import diagnose
+
+    diagnosis = diagnose(target, options, reporter)
+    counts = ", ".join(f"{count} {status}" for status, count in diagnosis.counts.items() if count)
+    document = diagnosis.model_dump(mode="json")
+    table = tabulate_checks(document["checks"])
+    return Outcome(document, tables=[table], text=counts, verdict_code=diagnosis.exit_code)
+
+
 def export(
     model: str,
     options: ExportOptions,
@@ -273,7 +296,7 @@ def schema(kind: str) -> Outcome:
     """Build the JSON Schema of a recipe, or of a file that is written.
 
     Args:
-        kind: distill-online, distill-refine or augment; results or comparison.
+        kind: distill-online, distill-refine or augment; results, comparison or diagnosis.
 
     Returns:
         The schema as the document.
@@ -288,4 +311,8 @@ def schema(kind: str) -> Outcome:
         from hkdcli.evaluation.comparison import Comparison
 
         return Outcome(build_schema(Comparison))
+    if kind == "diagnosis":
+        from hkdcli.doctor.checks import Diagnosis
+
+        return Outcome(build_schema(Diagnosis))
     return Outcome(build_schema(KINDS[kind]))

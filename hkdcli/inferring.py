@@ -140,7 +140,7 @@ def store_calibration(
     from hkdcli.inference.calibration_file import put_fit, write_calibration
 
     source = find_model(model, options.level)
-    path = options.calibration or _find_place(source)
+    path = options.calibration or find_calibration(source)
     if path is None:
         raise UsageError(
             f"{model}: is no folder of this machine, so a calibration has no place in it",
@@ -162,8 +162,8 @@ def store_calibration(
     return path, fit
 
 
-def _find_place(source: ModelSource) -> Path | None:
-    """Where the calibration of a model lies: in its adapter's folder, else its own."""
+def find_calibration(source: ModelSource) -> Path | None:
+    """Where the calibration of a model lies: in the folder of its adapter, else its own; None: no folder."""
     from hkdcli.inference.calibration_file import FILE_NAME
 
     folder = Path(source.adapter or source.model)
@@ -203,7 +203,7 @@ def _find_fit(
     """What was fitted for this way of asking, if anything was."""
     from hkdcli.inference.calibration_file import find_fit
 
-    path = options.calibration or _find_place(source)
+    path = options.calibration or find_calibration(source)
     if not options.is_calibrated or path is None or not (options.calibration or path.is_file()):
         return None
     calibration = _read_own(path, scorer)

@@ -117,7 +117,7 @@ class Care(Protocol):
     """What a recipe says of bad rows: see `load_dataset`."""
 
     @property
-    def on_bad(self) -> Literal["error", "skip"]: ...  # noqa: D102
+    def on_bad(self) -> Literal["error", "skip", "keep"]: ...  # noqa: D102
 
     @property
     def max_bad(self) -> float: ...  # noqa: D102

@@ -9,11 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Figures for people; a cell is shown as it stands."""
+    """Figures for people; a cell is shown as it stands. `is_text`: cells are words, and begin alike."""
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    is_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class Outcome:
         text: Lines to show before the tables.
         failed_records: How many records failed; the exit code is then 5.
         failed_gate: Why a quality gate that was asked for is not met; the exit code is then 6.
-        too_large: Why a machine is too small for what was planned; the exit code is then 4.
+        verdict: What a command that judges something says last.
+        verdict_code: Its exit code, once all of it was shown.
         exit_code: Of processes that worked in this one's place and have said what happened; else 0.
     """
 
@@ -36,4 +38,5 @@ class Outcome:
     failed_records: int = 0
     exit_code: int = 0
     failed_gate: str = ""
-    too_large: str = ""
+    verdict: str = ""
+    verdict_code: int = 0

@@ -60,3 +60,12 @@ def tabulate_variants(counts: Mapping[str, Any]) -> list[Table]:
         Table("Operations", ("operation", "applied", "refused", "commonest reason"), rows),
         Table("Classes", ("task", "class", "before", "after"), classes),
     ]
+
+
+def tabulate_checks(checks: Sequence[Mapping[str, Any]]) -> Table:
+    """One row a check, and below it what to do."""
+    rows: list[list[str]] = []
+    for check in checks:
+        rows.append([check["status"], check["name"], check["found"]])
+        rows += [["", "", f"-> {check['hint']}"]] if check["hint"] else []
+    return Table("Checks", ("status", "check", "found"), rows, is_text=True)

@@ -131,11 +131,15 @@ def check_dataset(dataset: Dataset, *, need_answers: bool, check_images: bool) -
 
 @dataclass(frozen=True, slots=True)
 class ImageScan:
-    """What loading every image once showed, by the image's name; and how often each note came."""
+    """What loading every image once showed, by the image's name; and how often each note came.
+
+    `sizes` are (width, height) in pixels as a model sees them.
+    """
 
     pixel_hashes: Mapping[str, str]
     bad_rows: Mapping[str, BadRow]
     notes: Mapping[str, int]
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def scan_images(dataset: Dataset) -> ImageScan:
@@ -151,6 +155,7 @@ def scan_images(dataset: Dataset) -> ImageScan:
     hashes: dict[str, str] = {}
     bad_rows: dict[str, BadRow] = {}
     notes: Counter[str] = Counter()
+    sizes: dict[str, tuple[int, int]] = {}
     for example in dataset.examples:
         if example.image in hashes or example.image in bad_rows:
             continue
@@ -160,8 +165,9 @@ def scan_images(dataset: Dataset) -> ImageScan:
             bad_rows[example.image] = replace(error.row, id=example.id)
         else:
             hashes[example.image] = loaded.pixel_hash
+            sizes[example.image] = loaded.image.size
             notes.update(loaded.notes)
-    return ImageScan(hashes, bad_rows, dict(notes))
+    return ImageScan(hashes, bad_rows, dict(notes), sizes)
 
 
 def skip_bad_images(dataset: Dataset, *, max_bad: float = 0.01) -> Dataset:

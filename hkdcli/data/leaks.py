@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
-from hkdcli.data.datasets import Dataset, scan_images
+from hkdcli.data.datasets import Dataset, ImageScan, scan_images
 from hkdcli.data.records import Example
 from hkdcli.errors import BadRow
 
@@ -29,19 +29,23 @@ class Leak:
     unread: int = 0
 
 
-def compute_leak(train: Dataset, test: Dataset) -> Leak:
+def compute_leak(
+    train: Dataset, test: Dataset, *, train_scan: ImageScan | None = None, test_scan: ImageScan | None = None
+) -> Leak:
     """Find the test examples whose id or pixels train has seen.
 
     Args:
         train: What is learned from; its images are all loaded once.
         test: What is measured on; likewise. Images that cannot be loaded are never shared.
+        train_scan: What `scan_images` found in train; None scans it now.
+        test_scan: What it found in test; None scans it now.
 
     Returns:
         The overlap; a rate of 0 where there is none or test is empty.
     """
     known_ids = {example.id for example in train.examples}
-    known_pixels = set(scan_images(train).pixel_hashes.values())
-    scan = scan_images(test)
+    known_pixels = set((train_scan or scan_images(train)).pixel_hashes.values())
+    scan = test_scan or scan_images(test)
     pixels = scan.pixel_hashes
     by_id = [each.id for each in test.examples if each.id in known_ids]
     by_pixels = [each.id for each in test.examples if pixels.get(each.image) in known_pixels]
@@ -57,28 +61,53 @@ def compute_leak(train: Dataset, test: Dataset) -> Leak:
     )
 
 
-def find_conflicts(dataset: Dataset) -> tuple[BadRow, ...]:
+def find_conflicts(dataset: Dataset, scan: ImageScan | None = None) -> tuple[BadRow, ...]:
     """Find examples that ask the same of the same pixels and disagree on the answer.
 
     Args:
-        dataset: What to look through; its images are all loaded once.
+        dataset: What to look through.
+        scan: What `scan_images` found in it; None scans it now.
 
     Returns:
         One `data.conflict` row per example that contradicts an earlier one.
     """
-    pixels = scan_images(dataset).pixel_hashes
+    detail = "the same question about the same pixels as {}, another answer"
+    return tuple(
+        BadRow("data.conflict", again.id, dataset.name, detail.format(first.id))
+        for first, again in _pair_repeated(dataset, scan)
+        if _collect_gold(first) != _collect_gold(again)
+    )
+
+
+def find_duplicates(dataset: Dataset, scan: ImageScan | None = None) -> tuple[BadRow, ...]:
+    """Find examples that ask the same of the same pixels and agree on the answer.
+
+    Args:
+        dataset: What to look through.
+        scan: What `scan_images` found in it; None scans it now.
+
+    Returns:
+        One `data.duplicate` row per example that repeats an earlier one.
+    """
+    return tuple(
+        BadRow("data.duplicate", again.id, dataset.name, f"the same record as {first.id}")
+        for first, again in _pair_repeated(dataset, scan)
+        if _collect_gold(first) == _collect_gold(again)
+    )
+
+
+def _pair_repeated(dataset: Dataset, scan: ImageScan | None) -> Iterator[tuple[Example, Example]]:
+    """Each labelled example that asks what an earlier one asks of the same pixels, behind that one."""
+    pixels = (scan or scan_images(dataset)).pixel_hashes
     first: dict[Hashable, Example] = {}
-    rows = []
     for example in dataset.examples:
         if example.answer is None or example.image not in pixels:
             continue
         texts = frozenset(choice.text for choice in example.choices)
         asked = (example.task, example.question, example.caption, example.claim, example.context, texts)
         earlier = first.setdefault((pixels[example.image], asked), example)
-        if _collect_gold(earlier) != _collect_gold(example):
-            detail = f"the same question about the same pixels as {earlier.id}, another answer"
-            rows.append(BadRow("data.conflict", example.id, dataset.name, detail))
-    return tuple(rows)
+        if earlier is not example:
+            yield earlier, example
 
 
 def _collect_gold(example: Example) -> frozenset[str]:

@@ -125,14 +125,28 @@ def check_no_remote_code(folder: Path) -> None:
 
 
 def check_weights(folder: Path, kind: str) -> None:
-    """Check that the weights are safetensors, all there, and whole.
+    """Check that the weights are safetensors, all there, and whole; a ModelError names what is not.
+
+    Args:
+        folder: a model folder, or an adapter folder.
+        kind: how the file names begin: `model` or `adapter_model`.
+    """
+    for path in list_shards(folder, kind):
+        check_shard(path)
+
+
+def list_shards(folder: Path, kind: str) -> list[Path]:
+    """List the files that hold a model's weights; they need not exist.
 
     Args:
         folder: a model folder, or an adapter folder.
         kind: how the file names begin: `model` or `adapter_model`.
 
+    Returns:
+        At least one path, sorted.
+
     Raises:
-        ModelError: names the file that is missing, damaged or a pickle.
+        ModelError: there are no weights, or only pickled ones, or the index leads out of the folder.
     """
     index = folder / f"{kind}.safetensors.index.json"
     if index.is_file():
@@ -149,11 +163,18 @@ def check_weights(folder: Path, kind: str) -> None:
                 hint="convert them: load them where you trust them, and save_pretrained writes safetensors",
             )
         raise ModelError(f"{folder}: no {kind}.safetensors")
-    for name in names:
-        _check_shard(folder / name)
+    return [folder / name for name in names]
 
 
-def _check_shard(path: Path) -> None:
+def check_shard(path: Path) -> None:
+    """Check that one file of weights is there and whole, by its header.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ModelError: it is missing, cut off, or no safetensors; says so where it is a web page.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -163,8 +184,18 @@ def _check_shard(path: Path) -> None:
             shard.keys()
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(
-            f"{path}: shard is damaged or cut off: {error}", hint="download or copy the folder again"
+            f"{path}: shard is damaged or cut off: {_name_impostor(path) or error}",
+            hint="download or copy the folder again",
         ) from error
+
+
+def _name_impostor(path: Path) -> str:
+    """What a file is that came in place of weights; empty where it is none of the usual."""
+    with path.open("rb") as file:
+        start = file.read(64).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html")):
+        return "it is a web page"
+    return "it is a git-lfs pointer; run git lfs pull" if start.startswith(b"version https://git-lfs") else ""
 
 
 def _list_code_files(auto_map: Any) -> Iterator[str]:

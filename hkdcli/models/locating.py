@@ -22,7 +22,11 @@ class ModelParts:
 
 
 def locate_model(
-    model: str | Path, *, adapter: str | Path | None = None, base: str | Path | None = None
+    model: str | Path,
+    *,
+    adapter: str | Path | None = None,
+    base: str | Path | None = None,
+    download: bool = True,
 ) -> ModelParts:
     """Find the folders of a model, its adapter and its processor, downloading what is not here yet.
 
@@ -30,23 +34,24 @@ def locate_model(
         model: what `find_model_folder` takes; of an adapter folder the base is found too.
         adapter: an adapter to put on top.
         base: the base of an adapter folder, where it has moved.
+        download: False looks for hub ids in the cache alone.
 
     Returns:
-        The folders.
+        The folders. `OfflineError` where the hub is needed and is not asked, or cannot be reached.
 
     Raises:
         ModelError: the folder is no model, an adapter was asked for on top of an adapter, or a base was given
             for what is none.
     """
-    folder, source = find_model_folder(model), str(model)
-    tuned = None if adapter is None else find_model_folder(adapter)
+    folder, source = find_model_folder(model, download=download), str(model)
+    tuned = None if adapter is None else find_model_folder(adapter, download=download)
     processor_folder = folder
     if is_adapter_folder(folder):
         if adapter is not None:
             raise ModelError(f"{model}: is an adapter itself; another adapter on top is not supported")
         tuned = folder
         source = str(base or _read_base(folder))
-        folder = _find_base(source, tuned)
+        folder = _find_base(source, tuned, download)
         processor_folder = tuned if any((tuned / name).is_file() for name in PROCESSOR_FILES) else folder
     elif base is not None and adapter is None:
         raise ModelError(f"{model}: is no adapter, so it has no base", hint="leave --base out")
@@ -64,13 +69,13 @@ def _read_base(folder: Path) -> str:
     return str(name)
 
 
-def _find_base(name: str, adapter: Path) -> Path:
+def _find_base(name: str, adapter: Path, download: bool) -> Path:
     """A base given by a relative path is looked for from here, then from the adapter's folder."""
     beside = adapter / name
     if not Path(name).is_dir() and beside.is_dir():
         return beside
     try:
-        return find_model_folder(name)
+        return find_model_folder(name, download=download)
     except ModelError as error:
         raise ModelError(
             f"{adapter}: the adapter's base is not found: expected {name}",

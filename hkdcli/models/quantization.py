@@ -79,6 +79,29 @@ def build_quantization_config(
     )
 
 
+def list_quantizable(model: nn.Module, parts: QuantizedParts) -> list[str]:
+    """List the linear layers to quantize.
+
+    nn.MultiheadAttention reads the weights of its linear layer itself: it is of a class that says so, and
+    stays as it is.
+
+    Args:
+        model: not quantized, without adapter; on the meta device as well.
+        parts: what is to be quantized.
+
+    Returns:
+        Their full names.
+    """
+    prefix, language = families.get_language_model(model)
+    wanted = {prefix: language} | (families.get_vision_parts(model) if parts == "all" else {})
+    return [
+        f"{part}.{name}" if name else part
+        for part, module in wanted.items()
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear) and not isinstance(layer, NonDynamicallyQuantizableLinear)
+    ]
+
+
 def list_quantized(model: nn.Module) -> list[str]:
     """Full names of the quantized modules; inside an adapter they end in `.base_layer`."""
     kinds = ("Linear4bit", "Linear8bitLt")
@@ -116,7 +139,7 @@ def check_quantized(model: nn.Module, quantization: Quantization, parts: Quantiz
     Raises:
         ModelError: names the modules that are quantized and should not be, or the other way round.
     """
-    expected = set(_list_linear(model, parts)) if quantization != "none" else set()
+    expected = set(list_quantizable(model, parts)) if quantization != "none" else set()
     found = set(list_quantized(model))
     if found != expected:
         differing = sorted(found ^ expected)
@@ -172,22 +195,6 @@ def _find_obstacle(quantization: Quantization, device: torch.device) -> str | No
     if found < oldest:
         return "its compute capability is {}.{}, below {}.{}".format(*found, *oldest)
     return None
-
-
-def _list_linear(model: nn.Module, parts: QuantizedParts) -> list[str]:
-    """Full names of the linear layers to quantize.
-
-    nn.MultiheadAttention reads the weights of its linear layer itself: it is of a class that says so, and
-    stays as it is.
-    """
-    prefix, language = families.get_language_model(model)
-    wanted = {prefix: language} | (families.get_vision_parts(model) if parts == "all" else {})
-    return [
-        f"{part}.{name}" if name else part
-        for part, module in wanted.items()
-        for name, layer in module.named_modules()
-        if isinstance(layer, nn.Linear) and not isinstance(layer, NonDynamicallyQuantizableLinear)
-    ]
 
 
 def _list_vision_names(config: Any) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from hkdcli.errors import MachineLimitError
 from hkdcli.outcome import Outcome, Table
 from hkdcli.planning.fitting import FittedPhase
 from hkdcli.planning.planner import Plan
@@ -21,13 +22,14 @@ def describe_plan(plan: Plan) -> Outcome:
         plan: of a recipe.
 
     Returns:
-        With `too_large` set where it does not fit.
+        With a verdict where it does not fit.
     """
     return Outcome(
         _build_document(plan),
         tables=[_tabulate_phases(plan), _tabulate_rest(plan)],
         text=_render_text(plan),
-        too_large="" if plan.fits else _render_refusal(plan),
+        verdict="" if plan.fits else _render_refusal(plan),
+        verdict_code=0 if plan.fits else MachineLimitError.exit_code,
     )
 
 
@@ -119,7 +121,7 @@ def _render_text(plan: Plan) -> str:
 def _render_refusal(plan: Plan) -> str:
     worst = max((each for each in plan.phases if not each.fits), key=lambda each: each.need)
     said = (
-        f"{worst.phase.doing} {worst.phase.level} needs {_show(worst.need)} GiB of {_show(plan.room.usable)}"
+        f"it does not fit: {worst.phase.doing} {worst.phase.level} needs {_show(worst.need)} GiB of {_show(plan.room.usable)}"
     )
     if plan.change is None:
         return f"{said}; no change of this recipe makes it fit: choose smaller models"

@@ -33,7 +33,7 @@ from hkdcli.inferring import InferOptions
 from hkdcli.outcome import Outcome
 from hkdcli.predicting import Output
 
-COMMANDS = ["distill-online", "distill-refine", "infer", "evaluate", "schema"]
+COMMANDS = ["distill-online", "distill-refine", "infer", "evaluate", "doctor", "schema"]
 
 
 def run(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -234,6 +234,20 @@ def check_submit(words: Sequence[str], folder: Path) -> None:
         assert main(["submit", "--check", out, *options["sources"]]) == 0
 
 
+def check_doctor(words: Sequence[str], folder: Path) -> None:
+    """On few drawn records; predictions are made first, since labels are held against posteriors."""
+    options, few = parse(words), []
+    if options["predictions"] is not None:
+        made = folder / "p.jsonl"
+        assert main(["infer", "scenes:small", options["target"], "--out", str(made)]) == 0
+        words = [str(made) if word == str(options["predictions"]) else word for word in words]
+    if (options["target"] or "").endswith(".yaml"):
+        recipe = read_recipe(Path(options["target"]), STAGES["distill-online"], options["overrides"] or [])
+        names = [name for name in ("train", "dev", "test") if getattr(recipe.data, name)]
+        few = [f"data.{name}.scenes.size=8" for name in names]
+    assert main([*words[1:], *few]) == 0
+
+
 def check_scenes(words: Sequence[str], folder: Path) -> None:
     """Written in a small number, or taught for one step."""
     from hkdcli.scenes import pretraining
@@ -268,6 +282,7 @@ CHECKS: dict[str, Check] = {
     "distill-refine": check_distill,
     "infer": check_infer,
     "compare": check_compare,
+    "doctor": check_doctor,
     "evaluate": check_evaluate,
     "export": check_export,
     "merge-shards": check_merge,

@@ -123,3 +123,14 @@ def test_m11_a_download_that_broke_off_names_the_shards_it_lacks(empty_cache: Pa
     (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     said = call_hkd("infer", HUB_ID, "scenes:test", "--limit", "4", "--out", tmp_path / "p.jsonl", code=7)
     assert "lacks files of it: model-00002-of-00002.safetensors" in said.err
+
+
+def test_m10_the_doctor_looks_into_the_cache_and_asks_nobody(empty_cache: Path) -> None:
+    said = call_hkd("doctor", HUB_ID, "--json", code=7)
+    (absent,) = (check for check in said.document["checks"] if check["status"] == "failed")
+    assert absent["is_absent"] and f"hf download {HUB_ID}" in absent["hint"]
+    snapshot = fill_cache(empty_cache)
+    assert str(snapshot) in call_hkd("doctor", HUB_ID, "--json").out
+    (snapshot / "model.safetensors").resolve().unlink()
+    said = call_hkd("doctor", HUB_ID, code=7)
+    assert "lacks files of it: model.safetensors" in said.out and f"hf cache verify {HUB_ID}" in said.out

@@ -1,0 +1,1 @@
+"""What `hkd doctor` looks at: the machine, our own arithmetic, and the recipe, records or model given."""
