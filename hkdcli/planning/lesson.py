@@ -44,16 +44,16 @@ class TrainingMemory:
 
 
 class HollowSource:
-    """Batches whose floats have no memory; the same examples give the same batch."""
+    """Batches whose floats have no memory; the same examples give the same batch.
 
-    def __init__(self, source: BatchSource) -> None:
-        self.source = source
+    Args:
+        source: of real batches.
+        size: how many of its examples there are to draw, the first ones; it may be set anew.
+    """
+
+    def __init__(self, source: BatchSource, size: int) -> None:
+        self.source, self.size = source, size
         self._known: dict[tuple[int, ...], Batch] = {}
-
-    @property
-    def size(self) -> int:
-        """How many examples there are to draw."""
-        return self.source.size
 
     def list_ids(self, draws: list[Draw]) -> list[str]:
         """The ids of the examples drawn."""

@@ -13,12 +13,12 @@ from torch import nn
 from hkdcli.distill.assembly import build_source
 from hkdcli.distill.levels import Stage
 from hkdcli.distill.live_signals import LiveSignals, LiveUpper
-from hkdcli.distill.online import build_teaching, plan_stage_lessons
+from hkdcli.distill.online import Teaching, build_teaching, plan_stage_lessons
 from hkdcli.distill.order import Draw
 from hkdcli.distill.pyramid import Lesson
 from hkdcli.distill.reading import Reader
 from hkdcli.distill.refine import build_objective, build_refine_settings
-from hkdcli.distill.signals import Signals
+from hkdcli.distill.refine_objective import RefineObjective
 from hkdcli.distill.teacher_signal import TeacherSignal
 from hkdcli.distill.upper import Coupling, UpperModel, plan_coupling
 from hkdcli.models.answers import AnswerModel
@@ -33,7 +33,7 @@ from hkdcli.recipe import Recipe
 from hkdcli.recipe_refine import SNAPSHOT, RefineRecipe
 
 if TYPE_CHECKING:
-    from hkdcli.recipe import RunRecipe
+    from hkdcli.recipe import Level
 
 Doing = Literal["train", "ask"]
 
@@ -70,16 +70,25 @@ def list_phases(planned: Planned[Any]) -> list[Phase]:
 def _plan_lesson(planned: Planned[Recipe], lesson: Lesson) -> Phase:
     recipe = planned.stage.recipe
     level = recipe.pyramid[lesson.student]
-    models: list[tuple[list[LoadedModel], LoadedModel]] = []
+    sources: list[HollowSource] = []
 
-    def measure(width: int) -> TrainingMemory:
-        if not models:
-            models.append(_build_lesson(planned, lesson))
-        teachers, student = models[0]
-        stage = _narrow(planned.stage, width)
-        teaching = build_teaching(stage, lesson, teachers, student, build_source=_build_hollow_source)
+    def build_source(stage: Stage[Recipe], reader: Reader) -> HollowSource:
+        sources.append(_build_hollow_source(stage, reader, 1))
+        return sources[-1]
+
+    @cache
+    def build() -> Teaching:
+        teachers, student = _build_lesson(planned, lesson)
+        stage = _lengthen(planned.stage, _count_step(level))
+        teaching = build_teaching(stage, lesson, teachers, student, build_source=build_source)
         if recipe.distill.mutual and teachers and planned.machine.bf16:
             teaching.teachers.teachers[0] = ComputedLow(teaching.teachers.teachers[0])
+        return teaching
+
+    def measure(width: int) -> TrainingMemory:
+        teaching = build()
+        for source in sources:
+            source.size = width
         return rehearse_training(
             teaching.student,
             teaching.teachers,
@@ -104,42 +113,40 @@ def _build_lesson(planned: Planned[Recipe], lesson: Lesson) -> tuple[list[Loaded
 
 def _list_refine_phases(planned: Planned[RefineRecipe]) -> list[Phase]:
     refine = planned.stage.recipe.refine
-    coupling = plan_coupling(_narrow(planned.stage, 1))
+    coupling = plan_coupling(_lengthen(planned.stage, 1))
     asking = [_plan_asking(planned, upper) for upper in coupling.uppers] if refine.signals == "stored" else []
     return [*asking, _plan_refining(planned, coupling)]
 
 
 def _plan_refining(planned: Planned[RefineRecipe], coupling: Coupling) -> Phase:
-    stage, live = planned.stage, planned.stage.recipe.refine.signals == "live"
-    level = stage.recipe.pyramid[stage.base]
+    live = planned.stage.recipe.refine.signals == "live"
+    level = planned.stage.recipe.pyramid[planned.stage.base]
+    stage = _lengthen(planned.stage, _count_step(level))
 
-    def measure(width: int) -> TrainingMemory:
-        narrow = _narrow(stage, width)
+    @cache
+    def build() -> tuple[LoadedModel, RefineObjective, list[LiveUpper]]:
         student = build_learner(planned, stage.base)
         if level.train is not None and level.train.gradient_checkpointing:
             enable_gradient_checkpointing(student.model)
         with torch.device("meta"):
-            objective = build_objective(narrow, coupling)
+            objective = build_objective(stage, coupling)
+        return student, objective, [_build_live(planned, upper) for upper in coupling.uppers]
+
+    def measure(width: int) -> TrainingMemory:
+        student, objective, uppers = build()
+        sources = [_build_hollow_source(stage, upper, width) for upper in coupling.uppers]
+        signals = LiveSignals(uppers, sources)
         return rehearse_training(
             AnswerModel(student.model, coupling.states),
-            _build_signals(planned, narrow, coupling, live=live),
+            signals if live else _Stored(signals),
             objective,
-            _build_hollow_source(narrow, student),
-            build_refine_settings(narrow),
+            _build_hollow_source(stage, student, width),
+            build_refine_settings(stage),
             bf16=planned.machine.bf16,
         )
 
     beside = tuple(upper.level.name for upper in coupling.uppers) if live else ()
     return _build_training_phase(level, beside, measure)
-
-
-def _build_signals(
-    planned: Planned[RefineRecipe], stage: Stage[RefineRecipe], coupling: Coupling, *, live: bool
-) -> Signals[Any]:
-    """Upper models beside the student; or what they said before, without them."""
-    uppers = [_build_live(planned, upper) for upper in coupling.uppers]
-    signals = LiveSignals(uppers, [_build_hollow_source(stage, upper) for upper in coupling.uppers])
-    return signals if live else _Stored(signals)
 
 
 class _Stored:
@@ -167,7 +174,7 @@ def _build_live(planned: Planned[RefineRecipe], upper: UpperModel) -> LiveUpper:
 def _plan_asking(planned: Planned[RefineRecipe], upper: UpperModel) -> Phase:
     def measure(width: int) -> TrainingMemory:
         live = _build_live(planned, upper)
-        source = _build_hollow_source(_narrow(planned.stage, width), upper)
+        source = _build_hollow_source(_lengthen(planned.stage, width), upper, width)
 
         def ask() -> None:
             said = live(source.load(_draw(width)))
@@ -190,18 +197,24 @@ def _rehearse_forward(model: nn.Module, call: Callable[[], Any]) -> TrainingMemo
 
 
 def _build_training_phase(
-    level: Any, beside: tuple[str, ...], measure: Callable[[int], TrainingMemory]
+    level: Level, beside: tuple[str, ...], measure: Callable[[int], TrainingMemory]
 ) -> Phase:
-    size, pieces = level.train.micro_batch_size, level.train.gradient_accumulation_steps
-    return Phase("train", level.name, beside, size, cache(measure), size * pieces)
+    size = level.train.micro_batch_size
+    return Phase("train", level.name, beside, size, cache(measure), _count_step(level))
 
 
-def _build_hollow_source(stage: Stage[RunRecipe], reader: Reader) -> HollowSource:
-    return HollowSource(build_source(stage, reader))
+def _count_step(level: Level) -> int:
+    """Examples in a step."""
+    assert level.train is not None
+    return level.train.micro_batch_size * level.train.gradient_accumulation_steps
 
 
-def _narrow(stage: Stage[Any], width: int) -> Stage[Any]:
-    """The stage with the longest records alone, as many as are on the device at once."""
+def _build_hollow_source(stage: Stage[Any], reader: Reader, size: int) -> HollowSource:
+    return HollowSource(build_source(stage, reader), size)
+
+
+def _lengthen(stage: Stage[Any], width: int) -> Stage[Any]:
+    """The stage with the longest records alone, as many as may be on the device at once."""
     return replace(stage, data={**stage.data, "train": take_longest(stage.data["train"], width)})
 
 
