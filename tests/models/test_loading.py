@@ -13,8 +13,9 @@ from tiny_families import save_smolvlm
 from tiny_records import plant_pickles
 
 from hkdcli.errors import ModelError, OfflineError, SetupError
+from hkdcli.models import loading
 from hkdcli.models.folders import find_model_folder
-from hkdcli.models.loading import load_model, load_processor
+from hkdcli.models.loading import check_finite, load_model, load_processor
 
 WEIGHTS = "model.safetensors"
 
@@ -112,6 +113,15 @@ def test_m05_nan_weights_are_refused_by_name(folder):
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"1 weight tensors hold NaN.*layers.1.mlp.up_proj.weight"):
         load_model(folder)
+
+
+def test_m05_the_last_weight_of_a_tensor_is_looked_at_too(monkeypatch):
+    monkeypatch.setattr(loading, "_CHECKED_AT_ONCE", 7)
+    layer = torch.nn.Linear(5, 4)
+    check_finite(layer)
+    layer.weight.data[-1, -1] = float("inf")
+    with pytest.raises(ModelError, match="1 weight tensors hold NaN or infinite numbers: weight"):
+        check_finite(layer)
 
 
 def test_missing_tensors_are_not_made_up(folder):
