@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from hkdcli.errors import ModelError
-from hkdcli.models.folders import find_model_folder, is_adapter_folder, is_model_folder, read_json
+from hkdcli.models.fetching import fetch_models
+from hkdcli.models.folders import (
+    find_local_folder,
+    find_model_folder,
+    is_adapter_folder,
+    is_model_folder,
+    read_json,
+)
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
@@ -38,6 +46,8 @@ def locate_model(
         ModelError: the folder is no model, an adapter was asked for on top of an adapter, or a base was given
             for what is none.
     """
+    named = [name for name in (model, adapter, base) if isinstance(name, str)]
+    fetch_models([*named, *(list_bases([model]) if adapter is None and base is None else [])])
     folder, source = find_model_folder(model), str(model)
     tuned = None if adapter is None else find_model_folder(adapter)
     processor_folder = folder
@@ -55,6 +65,20 @@ def locate_model(
             f"{folder}: is no model: it has no config.json", hint="name the folder that save_pretrained wrote"
         )
     return ModelParts(folder, tuned, processor_folder, source)
+
+
+def list_bases(models: Iterable[str | Path]) -> list[str]:
+    """Names of the bases of those models that are adapters, as far as they are on this machine.
+
+    Args:
+        models: as `find_model_folder` takes them.
+
+    Returns:
+        As their adapters name them, but for those that lie beside the adapter.
+    """
+    folders = [folder for model in models if (folder := find_local_folder(model)) is not None]
+    bases = [(folder, _read_base(folder)) for folder in folders if is_adapter_folder(folder)]
+    return [base for folder, base in bases if not (folder / base).is_dir()]
 
 
 def _read_base(folder: Path) -> str:
