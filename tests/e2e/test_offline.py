@@ -178,6 +178,15 @@ def test_m10_the_base_of_an_adapter_is_listed_with_the_rest(empty_cache: Path, t
     assert "a model is not" in said.err and "org/its-base" in said.err
 
 
+def test_a_run_goes_on_with_the_commit_it_was_begun_with(empty_cache: Path, tmp_path: Path) -> None:
+    snapshot, words = fill_cache(empty_cache), ("--out", tmp_path / "run")
+    write_recipe(tmp_path / "r.yaml", "scenes:large", HUB_ID)
+    call_hkd("distill-online", tmp_path / "r.yaml", "train.max_steps=1", *words)
+    (snapshot.parents[1] / "refs" / "main").write_text("f" * 40)  # the hub has a newer one, not in the cache
+    call_hkd("distill-online", tmp_path / "r.yaml", "train.max_steps=1", "--dry-run", code=7)
+    call_hkd("distill-online", tmp_path / "r.yaml", "train.max_steps=1", *words, "--resume")
+
+
 @pytest.mark.parametrize("command", ["distill-online", "distill-online --dry-run", "infer", "export"])
 def test_r14_an_output_that_cannot_be_written_is_refused_before_weights_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
