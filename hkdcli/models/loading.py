@@ -82,6 +82,7 @@ def load_model(
     loaded.requires_grad_(trainable and tuned is None and quantization == "none")
     if tuned is not None:
         loaded = load_adapter(loaded, tuned, trainable=trainable)
+    check_finite(loaded)
     named = adapter if adapter is not None else tuned
     return LoadedModel(loaded.eval(), processor, parts.source, str(named) if named else None, quantization)
 
@@ -151,7 +152,7 @@ def check_finite(model: nn.Module) -> None:
     if bad:
         raise ModelError(
             f"{len(bad)} weight tensors hold NaN or infinite numbers: {', '.join(bad[:3])}",
-            hint="the checkpoint is damaged, or its training had diverged",
+            hint="it is damaged, or its training had diverged: download or copy it again, or use another",
         )
 
 
@@ -182,7 +183,6 @@ def _load_weights(
         if not settings.get("quantization_config"):
             check_quantized(model, quantization, parts)
         keep_differentiable(model)
-        check_finite(model)
         return model if quantization != "none" else model.to(device)
 
 

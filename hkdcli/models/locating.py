@@ -15,6 +15,7 @@ from hkdcli.models.folders import (
     is_model_folder,
     read_json,
 )
+from hkdcli.models.hub import is_hub_id, split_hub_id
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
@@ -56,7 +57,7 @@ def locate_model(
             raise ModelError(f"{model}: is an adapter itself; another adapter on top is not supported")
         tuned = folder
         source = str(base or _read_base(folder))
-        folder = _find_base(source, tuned)
+        folder = _find_base(_pin_base(tuned) if base is None else source, tuned)
         processor_folder = tuned if any((tuned / name).is_file() for name in PROCESSOR_FILES) else folder
     elif base is not None and adapter is None:
         raise ModelError(f"{model}: is no adapter, so it has no base", hint="leave --base out")
@@ -74,10 +75,10 @@ def list_bases(models: Iterable[str | Path]) -> list[str]:
         models: as `find_model_folder` takes them.
 
     Returns:
-        As their adapters name them, but for those that lie beside the adapter.
+        As their adapters name them, with the commit where they know it; none that lies beside its adapter.
     """
     folders = [folder for model in models if (folder := find_local_folder(model)) is not None]
-    bases = [(folder, _read_base(folder)) for folder in folders if is_adapter_folder(folder)]
+    bases = [(folder, _pin_base(folder)) for folder in folders if is_adapter_folder(folder)]
     return [base for folder, base in bases if not (folder / base).is_dir()]
 
 
@@ -86,6 +87,14 @@ def _read_base(folder: Path) -> str:
     if not name:
         raise ModelError(f"{folder}: the adapter does not say which base it is for", hint="give --base")
     return str(name)
+
+
+def _pin_base(folder: Path) -> str:
+    """The base of an adapter as it was when the adapter was trained: of the hub, that very commit."""
+    name, told = _read_base(folder), folder / "base.json"
+    said = read_json(told) if told.is_file() and is_hub_id(name) else {}
+    pinned = said.get("source") == name and said.get("commit")
+    return f"{split_hub_id(name)[0]}@{said['commit']}" if pinned else name
 
 
 def _find_base(name: str, adapter: Path) -> Path:

@@ -19,9 +19,11 @@ from fake_hub import FakeHub, digest, serve_hub
 from hkdcli.engine import distill_online, plan_distillation
 from hkdcli.errors import MachineLimitError, ModelError, OfflineError, SetupError
 from hkdcli.models import fetching
+from hkdcli.models.adapters import attach_lora, save_adapter
 from hkdcli.models.fetching import fetch_models
 from hkdcli.models.folders import find_local_folder, find_model_folder
 from hkdcli.models.hub import hold_commits, is_hub_id, list_commits
+from hkdcli.models.loading import load_model
 from hkdcli.models.locating import locate_model
 from hkdcli.scenes.pretrained import model_folder
 
@@ -178,6 +180,25 @@ def test_an_adapter_brings_its_base(hub: FakeHub, tmp_path: Path) -> None:
     parts = locate_model("org/tuned@main")
     assert parts.adapter is not None and (parts.adapter.name, parts.folder.name) == (NEWER, COMMIT)
     assert parts.source == "org/small"
+
+
+def test_an_adapter_stays_on_the_commit_that_it_was_trained_on(
+    hub: FakeHub, tiny_llava: Path, tmp_path: Path
+) -> None:
+    loaded = load_model(f"org/small@{COMMIT}")
+    save_adapter(attach_lora(loaded.model, rank=2, alpha=4), tmp_path / "tuned", source=loaded.source)
+    name = json.loads((tmp_path / "tuned" / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert name == f"org/small@{COMMIT}"
+    (tmp_path / "moved").mkdir()
+    save_adapter(
+        attach_lora(load_model("org/small").model, rank=2, alpha=4), tmp_path / "moved", source="org/small"
+    )
+    hub.repositories["org/small"] = (NEWER, tiny_llava)
+    hold_commits({"org/small": NEWER})  # as another process would find it
+    for folder in (tmp_path / "tuned", tmp_path / "moved"):
+        assert locate_model(folder).folder.name == COMMIT
+    assert locate_model(tmp_path / "moved").source == "org/small"
+    assert locate_model(tmp_path / "moved", base="org/small").folder.name == NEWER
 
 
 def test_m12_a_level_that_cannot_be_quantized_is_refused_before_its_model_is_fetched(
