@@ -74,6 +74,10 @@ train: {max_steps: 300, learning_rate: 1e-3}
   the top-level `train`.
 - **Models.** A folder, a run folder (its student, or with `level` another level of it), a hub id with an
   optional `@revision`, or `scenes:NAME` for one of the bundled models.
+- **The hub.** Settings, tokenizers and safetensors are downloaded, never pickles or code. Before anything
+  is, the levels are checked against the device and the free space; what is missing is listed at once (exit
+  7). With `HF_HUB_OFFLINE=1` the cache is all that is used, and no connection is tried. The run's
+  `manifest.json` keeps the commit of each model: a resume, and adapters trained on it, go on with that one.
 - **Stage two.** A recipe of `hkd distill-refine` has the same blocks, with `refine` in place of `distill`.
   All levels but the last come ready.
 - **Variants.** `augment` shows records in a new variant each time; `hkd augment` has a recipe of its own

@@ -13,6 +13,7 @@ from typing import Any
 
 from hkdcli.errors import MachineLimitError, SetupError
 
+_ELSEWHERE = "Give another place with --out."
 _REFUSALS = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL),
@@ -51,12 +52,28 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, text.encode())
 
 
+def check_writable(folder: Path, *, hint: str = _ELSEWHERE) -> None:
+    """Check that a folder can be written to, or made, and leave nothing there.
+
+    Args:
+        folder: The folder, there or not.
+        hint: What to do where it cannot, which `disk_errors` raises.
+    """
+    import tempfile  # not for `hkd --help`
+
+    with disk_errors(folder, hint=hint):
+        there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+        with tempfile.TemporaryFile(dir=there):
+            pass
+
+
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path, *, hint: str = _ELSEWHERE) -> Iterator[None]:
     """Turn what a disk refuses into errors that say so: full (exit 4), not writable (exit 3).
 
     Args:
         path: What is being written.
+        hint: What to do where the place cannot be written to.
 
     Yields:
         None: While it is written.
@@ -76,9 +93,7 @@ def disk_errors(path: Path) -> Iterator[None]:
                 hint="Free some space and try again, with --resume where the command has it.",
             ) from error
         if number in _REFUSALS:
-            raise SetupError(
-                f"{path}: cannot be written: {os.strerror(number)}", hint="Give another place with --out."
-            ) from error
+            raise SetupError(f"{path}: cannot be written: {os.strerror(number)}", hint=hint) from error
         raise
 
 

@@ -128,11 +128,13 @@ Nproc = Annotated[
     int | None, typer.Option(min=1, help="Work in this many processes, one to a GPU.", show_default="1")
 ]
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A run folder, model folder, hub id or scenes:NAME.")
+    str,
+    typer.Argument(metavar="MODEL", help="A run folder, model folder, hub id[@revision] or scenes:NAME."),
 ]
 Level = Annotated[str | None, typer.Option(help="Level of the run to use.", show_default="the base")]
 Base = Annotated[
-    str | None, typer.Option(help="Where an adapter's base model is.", show_default="as the adapter says")
+    str | None,
+    typer.Option(help="An adapter's base model: a folder or hub id.", show_default="as the adapter says"),
 ]
 AllowOutsideRoot = Annotated[
     bool, typer.Option("--allow-outside-root", help="Let image names lead out of their folder.")

@@ -170,6 +170,17 @@ def find_calibration(source: ModelSource) -> Path | None:
     return folder / FILE_NAME if folder.is_dir() else None
 
 
+def _find_shipped(source: ModelSource) -> Path | None:
+    """The calibration that a model of the hub came with, where it did."""
+    from hkdcli.inference.calibration_file import FILE_NAME
+    from hkdcli.models.folders import find_local_folder
+    from hkdcli.models.hub import is_hub_id
+
+    name = source.adapter or source.model
+    folder = find_local_folder(name) if is_hub_id(name) else None
+    return None if folder is None else folder / FILE_NAME
+
+
 def _read_earlier(path: Path, scorer: AnyScorer, reporter: Reporter) -> Calibration:
     """What was fitted earlier, to be added to; an empty calibration where there is nothing of this model."""
     from hkdcli.inference.calibration_file import Calibration
@@ -203,7 +214,7 @@ def _find_fit(
     """What was fitted for this way of asking, if anything was."""
     from hkdcli.inference.calibration_file import find_fit
 
-    path = options.calibration or find_calibration(source)
+    path = options.calibration or find_calibration(source) or _find_shipped(source)
     if not options.is_calibrated or path is None or not (options.calibration or path.is_file()):
         return None
     calibration = _read_own(path, scorer)

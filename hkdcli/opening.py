@@ -165,7 +165,7 @@ def find_model(model: str, level: str | None, *, seen: frozenset[Path] = frozens
         seen: Runs that led here, each naming the next.
 
     Returns:
-        What to load.
+        What to load. A model of the hub is fetched: `find_model_folder` says what is refused.
 
     Raises:
         UsageError: A level was asked of something that is no run, the run has no such level, or has not
@@ -175,7 +175,7 @@ def find_model(model: str, level: str | None, *, seen: frozenset[Path] = frozens
     if not (folder / "manifest.json").is_file():
         if level is not None:
             raise UsageError(f"{model}: is no run folder, so it has no level {level}")
-        return ModelSource(model, **_read_held(folder))
+        return ModelSource(model, **_read_held(_find_folder(model)))
     try:
         pyramid = json.loads((folder / "manifest.json").read_bytes())["recipe"]["pyramid"]
         names = [entry["name"] for entry in pyramid]
@@ -194,6 +194,14 @@ def find_model(model: str, level: str | None, *, seen: frozenset[Path] = frozens
     place = len(names) - 1 if level is None else names.index(level)
     is_base = place == len(names) - 1
     return _find_level(folder, place, pyramid[place], is_base=is_base, seen=seen | {folder.resolve()})
+
+
+def _find_folder(model: str) -> Path:
+    """Where a model is, or would be; one of the hub is fetched, for it may say how it is held."""
+    from hkdcli.models.folders import find_model_folder
+    from hkdcli.models.hub import is_hub_id
+
+    return find_model_folder(model) if is_hub_id(model) else Path(model)
 
 
 def _read_held(folder: Path) -> dict[str, Any]:

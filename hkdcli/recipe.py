@@ -41,7 +41,7 @@ class Level(RecipePart):
     level: str | None = Field(default=None, min_length=1)
     """Where `model` is a run folder: which of its levels; null is the run's student."""
     adapter: str | None = Field(default=None, min_length=1)
-    """Trained adapter to put on the model: a folder, a hub id or scenes:NAME."""
+    """Trained adapter to put on the model: a folder, a hub id with an optional @revision, or scenes:NAME."""
     quantization: Quantization = "none"
     """Precision that the weights are held in."""
     quantized_parts: QuantizedParts = "language"

@@ -13,7 +13,7 @@ import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -72,12 +72,14 @@ class Facts:
         recipe_text: The same as YAML, for recipe.resolved.yaml.
         data: A content hash for every split.
         command: What was typed.
+        models: The commit of every hub id in the recipe; a resume goes on with these.
     """
 
     recipe: Mapping[str, Any]
     recipe_text: str
     data: Mapping[str, str]
     command: str
+    models: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ def open_run(
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     with hold_lock(path / _LOCK):
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         if manifest is None:
             _check_unused(path)
         elif resume:
@@ -215,6 +217,7 @@ def _build_manifest(facts: Facts) -> dict[str, Any]:
         "command": facts.command,
         "versions": _collect_versions(),
         "data": dict(facts.data),
+        "models": dict(facts.models),
         "recipe": dict(facts.recipe),
     }
     return dict(json.loads(mask_secrets(json.dumps(manifest))))
@@ -230,7 +233,8 @@ def _collect_versions() -> dict[str, str]:
     return versions
 
 
-def _read_manifest(path: Path) -> dict[str, Any] | None:
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """Read the manifest of a run folder; null where there is none, or no whole one."""
     try:
         manifest = json.loads((path / "manifest.json").read_bytes())
     except (OSError, ValueError):

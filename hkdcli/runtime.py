@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -17,7 +19,12 @@ if TYPE_CHECKING:
 DeviceName = Literal["auto", "cpu", "cuda"]
 DtypeName = Literal["auto", "float32", "bfloat16"]
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
+_KEEPING = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1))
+_GIVING_BACK = ((_M_MMAP_MAX, 2**16), (_M_MMAP_THRESHOLD, 2**17), (_M_TRIM_THRESHOLD, 2**17))
+# Where glibc itself ends up once tensors of any size have been freed.
+_ADAPTED = ((_M_MMAP_MAX, 2**16), (_M_MMAP_THRESHOLD, 2**25), (_M_TRIM_THRESHOLD, 2**26))
+_is_kept = False  # what this process has told its C library; it cannot be asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +79,28 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether it was told: glibc alone takes it.
     """
+    global _is_kept
+    _is_kept = _tell_malloc(_KEEPING)
+    return _is_kept
+
+
+@contextmanager
+def give_back_freed_memory() -> Iterator[None]:
+    """Have the C library give each large block back to the system as soon as it is freed.
+
+    Weights that are quantized one after the other are large blocks that live for a moment, each followed by a
+    small one that stays. Kept for later, the freed ones would add up to several times the quantized size.
+
+    Yields:
+        None: While it is so; then it is as `keep_freed_memory` or the C library would have it.
+    """
+    told = _tell_malloc(_GIVING_BACK)
     try:
-        tell = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return False
-    return bool(tell(_M_MMAP_MAX, 0) and tell(_M_TRIM_THRESHOLD, 2**31 - 1))
+        yield
+    finally:
+        if told:
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+            _tell_malloc(_KEEPING if _is_kept else _ADAPTED)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -86,7 +110,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, Exception) and bool(should_reduce_batch_size(error))
+    refused = "Cannot allocate memory" in str(error)  # by the system, where a file is mapped
+    return isinstance(error, Exception) and (refused or bool(should_reduce_batch_size(error)))
 
 
 class MemoryGauge:
@@ -107,6 +132,15 @@ class MemoryGauge:
         used = torch.cuda.max_memory_reserved(self.device)
         torch.cuda.reset_peak_memory_stats(self.device)
         return used / torch.cuda.get_device_properties(self.device).total_memory
+
+
+def _tell_malloc(settings: tuple[tuple[int, int], ...]) -> bool:
+    """Whether the C library took all settings."""
+    try:
+        tell = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False
+    return all(tell(name, value) for name, value in settings)
 
 
 def _choose_gpu() -> torch.device:

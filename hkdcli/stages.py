@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hkdcli.atomic import check_writable
 from hkdcli.errors import UsageError
 from hkdcli.opening import open_pyramid, open_splits
 from hkdcli.outcome import Outcome, Table
@@ -55,9 +56,15 @@ def open_stage(
     from hkdcli.runs import RunFolder, open_run
 
     with join_ranks():
+        from hkdcli.distill.preflight import list_models
+        from hkdcli.models.hub import list_commits
+
         recipe = read_recipe(recipe_path, kind, overrides)
         splits = open_splits(recipe.data, reporter)
-        folder, facts = out or Path("runs") / recipe.name, build_facts(recipe, splits)
+        folder = out or Path("runs") / recipe.name
+        check_writable(folder)
+        if resume:
+            _hold_commits(folder)
         found = open_pyramid(recipe)
         if overwrite:
             _check_spares_levels([*recipe.pyramid, *found.pyramid], folder)
@@ -65,6 +72,7 @@ def open_stage(
         stage = _build_stage(found, splits, RunFolder(folder, resumed=resume), reporter)
         if not overwrite:
             _check_stores(stage)
+        facts = build_facts(recipe, splits, list_commits(list_models(found)))
         with open_run(folder, facts, resume=resume, overwrite=overwrite) as run:
             yield replace(stage, run=run)
 
@@ -113,14 +121,19 @@ def check_stage(
     recipe = read_recipe(recipe_path, kind, overrides)
     splits = open_splits(recipe.data, reporter)
     from hkdcli.distill.levels import Stage
-    from hkdcli.distill.preflight import check_augment, check_pyramid
+    from hkdcli.distill.preflight import check_augment, check_devices, check_pyramid, fetch_pyramid
+    from hkdcli.models.hub import is_offline
     from hkdcli.runs import RunFolder
     from hkdcli.runtime import choose_runtime
 
     check_augment(recipe)
     found, run = open_pyramid(recipe), RunFolder(out or Path("runs") / recipe.name, resumed=False)
-    levels = check_pyramid(found)
+    check_writable(run.path)
     chosen = choose_runtime(recipe.runtime.device, recipe.runtime.dtype)
+    check_devices(found, chosen.device)
+    levels = check_pyramid(found)
+    if is_offline():
+        fetch_pyramid(found)  # nothing is, but what is missing is said
     _check_stores(Stage(found, splits, run, chosen, reporter))
     runtime = chosen.describe()
     counts = {name: _count(split) for name, split in splits.items()}
@@ -143,12 +156,13 @@ def describe_run(run: RunFolder, scores: Sequence[Mapping[str, Any]]) -> Outcome
     return Outcome(document, tables=tables, text=f"student: {run.student}")
 
 
-def build_facts(recipe: RunRecipe, splits: Mapping[str, Dataset]) -> Facts:
+def build_facts(recipe: RunRecipe, splits: Mapping[str, Dataset], commits: Mapping[str, str]) -> Facts:
     """Gather what a run depends on, so that a resume with anything else is refused.
 
     Args:
         recipe: The resolved recipe.
         splits: Its data.
+        commits: What each hub id of it stands for.
 
     Returns:
         The facts, as the run's manifest keeps them.
@@ -164,20 +178,34 @@ def build_facts(recipe: RunRecipe, splits: Mapping[str, Dataset]) -> Facts:
         recipe=recipe.model_dump(mode="json"),
         recipe_text=render_recipe(recipe),
         data=data,
+        models=commits,
         command=shlex.join(["hkd", *sys.argv[1:]]),
     )
 
 
 def _build_stage(recipe: R, splits: dict[str, Dataset], run: RunFolder, reporter: Reporter) -> Stage[R]:
     from hkdcli.distill.levels import Stage
-    from hkdcli.distill.preflight import check_augment, check_pyramid
+    from hkdcli.distill.preflight import check_augment, check_devices, check_pyramid, fetch_pyramid
     from hkdcli.runtime import choose_runtime
 
     runtime = choose_runtime(recipe.runtime.device, recipe.runtime.dtype)
     reporter.note(runtime.describe())
     check_augment(recipe)
+    check_devices(recipe, runtime.device)
     check_pyramid(recipe)  # of all levels, before the first of them takes its hours
+    if fetch_pyramid(recipe):
+        check_pyramid(recipe)
     return Stage(recipe, splits, run, runtime, reporter)
+
+
+def _hold_commits(folder: Path) -> None:
+    """Let hub ids stand for the commits that a run was begun with, whatever the hub has now."""
+    from hkdcli.models.hub import hold_commits
+    from hkdcli.runs import read_manifest
+
+    models = (read_manifest(folder) or {}).get("models")
+    if isinstance(models, dict):
+        hold_commits({str(name): str(commit) for name, commit in models.items()})
 
 
 def _check_stores(stage: Stage[Any]) -> None:

@@ -1,4 +1,4 @@
-"""What can be said of a pyramid before a single weight is read: is all there, and can it be compared?"""
+"""What is done about a pyramid before a single weight is read: is all there, and can it be compared?"""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hkdcli.augment.policies import build_policy
 from hkdcli.distill.pyramid import Level as PlannedLevel
 from hkdcli.distill.pyramid import plan_lessons
 from hkdcli.distill.reading import check_reading, check_upper_models
 from hkdcli.errors import ModelError
+from hkdcli.models.fetching import fetch_models
 from hkdcli.models.folders import check_model_folder, check_weights, find_local_folder, is_adapter_folder
 from hkdcli.models.loading import load_processor
+from hkdcli.models.locating import list_bases
+from hkdcli.models.quantization import check_quantizable
 from hkdcli.recipe import Level, Recipe, RunRecipe
 from hkdcli.recipe_refine import RefineRecipe
 
@@ -43,6 +48,32 @@ def check_pyramid(recipe: RunRecipe) -> list[dict[str, str]]:
     elif isinstance(recipe, Recipe):
         taught_by = _check_lessons(recipe, readers)
     return [_describe(level, taught_by.get(place, ())) for place, level in enumerate(recipe.pyramid)]
+
+
+def check_devices(recipe: RunRecipe, device: torch.device) -> None:
+    """Refuse a level that cannot be held on the device as its recipe wants, with a SetupError."""
+    for level in recipe.pyramid:
+        check_quantizable(level.quantization, device)
+
+
+def fetch_pyramid(recipe: RunRecipe) -> bool:
+    """Bring every model and adapter of a recipe to this machine, bases of adapters included.
+
+    Args:
+        recipe: the resolved recipe, of either stage.
+
+    Returns:
+        Whether any was fetched. `fetch_models` says what is refused; what is missing is listed at once.
+    """
+    fetched = fetch_models(list_models(recipe))
+    return fetch_models(list_models(recipe)) or fetched  # adapters that have come have bases
+
+
+def list_models(recipe: RunRecipe) -> list[str]:
+    """Every name of a model or adapter that a recipe needs, bases of adapters included as far as known."""
+    levels = recipe.pyramid
+    named = [name for level in levels for name in (level.model, level.adapter) if name is not None]
+    return [*named, *list_bases(level.model for level in levels if level.adapter is None)]
 
 
 def check_augment(recipe: RunRecipe) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from accelerate.utils.memory import release_memory
 
+from hkdcli.atomic import check_writable
 from hkdcli.data.datasets import Dataset
 from hkdcli.data.prompts import PromptBuilder, identity_presentation
 from hkdcli.errors import GateError, ModelError, UsageError
@@ -117,6 +118,7 @@ def export_model(
         What was written.
     """
     reporter, out = reporter or SilentReporter(), out.absolute()
+    check_writable(out.parent)
     source = find_model(model, level)
     plan = _plan(source, base, adapter=adapter, dtype=dtype, check=check, reporter=reporter)
     places = [place for place in (plan.parts.folder, plan.parts.adapter, Path(model)) if place is not None]

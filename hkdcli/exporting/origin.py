@@ -16,7 +16,7 @@ from hkdcli.models.folders import SCENES, find_local_folder, is_adapter_folder
 
 SCENES_LICENCE = "apache-2.0"  # bundled models are part of this package
 _LONGEST = 16  # runs and adapters in a row, lest they name each other in a circle
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w.-]+)?")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 _LICENCE = re.compile(r"[\w .:/()+-]{1,200}", re.ASCII)
 _LICENCE_KEYS = ("license", "license_name", "license_link")
 

@@ -16,6 +16,7 @@ from hkdcli.errors import ModelError
 from hkdcli.models import families, projector
 from hkdcli.models.fingerprints import compute_fingerprint
 from hkdcli.models.folders import check_weights, read_json
+from hkdcli.models.hub import list_commits
 from hkdcli.models.quantization import list_quantized
 
 Targets = Literal["language", "all"]
@@ -89,7 +90,7 @@ def build_target_pattern(model: nn.Module, targets: Targets) -> str:
 
 
 def save_adapter(model: nn.Module, folder: Path, *, source: str) -> None:
-    """Write the adapter as safetensors, with the name and fingerprint of its base.
+    """Write the adapter as safetensors, with the name, fingerprint and, of the hub, commit of its base.
 
     Args:
         model: a wrapped model.
@@ -102,7 +103,10 @@ def save_adapter(model: nn.Module, folder: Path, *, source: str) -> None:
     settings = read_json(folder / "adapter_config.json")
     settings["base_model_name_or_path"] = source
     _write_json(folder / "adapter_config.json", settings)
-    _write_json(folder / _BASE_FILE, {"source": source, "fingerprint": compute_fingerprint(model)})
+    told = {"source": source, "fingerprint": compute_fingerprint(model)}
+    if commit := list_commits([source]).get(source):
+        told["commit"] = commit
+    _write_json(folder / _BASE_FILE, told)
 
 
 def load_adapter(model: nn.Module, folder: Path, *, trainable: bool = False) -> Any:

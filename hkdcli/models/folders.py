@@ -7,14 +7,15 @@ opened.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from hkdcli.errors import ModelError, OfflineError
+from hkdcli.models import hub
+from hkdcli.models.advice import advise_conversion, advise_own_code
 
 SCENES = "scenes:"
-_DOWNLOADED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
 _SETTINGS = ("config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -28,10 +29,11 @@ def find_model_folder(name: str | Path, *, download: bool = True) -> Path:
         download: False looks for a hub id in the cache alone.
 
     Returns:
-        An existing folder. `OfflineError` where the hub cannot be reached and its cache lacks the model.
+        An existing folder. `OfflineError` where the model is not, or not wholly, in the hub's cache and could
+        not be fetched; `fetch_models` says what else.
 
     Raises:
-        ModelError: there is no such folder or hub model, or access to it is restricted.
+        ModelError: there is no such folder, and the name is none of the hub.
     """
     text = str(name)
     if text.startswith(SCENES):
@@ -42,9 +44,16 @@ def find_model_folder(name: str | Path, *, download: bool = True) -> Path:
     if folder.is_dir():
         student = folder / "student"
         return student if student.is_dir() and not is_model_folder(folder) else folder
-    if isinstance(name, Path) or folder.is_absolute() or text.startswith(".") or text.count("/") != 1:
+    if isinstance(name, Path) or not hub.is_hub_id(text):
         raise ModelError(f"{text}: no such model folder")
-    return _download(text, local_files_only=not download)
+    if download:
+        from hkdcli.models.fetching import fetch_models
+
+        fetch_models([text])
+    found = hub.look_up(text)
+    if isinstance(found, hub.Missing):
+        hub.refuse_missing([found])
+    return found
 
 
 def find_local_folder(name: str | Path) -> Path | None:
@@ -120,7 +129,7 @@ def check_no_remote_code(folder: Path) -> None:
         present = sorted(path.name for path in folder.glob("*.py"))
         raise ModelError(
             f"{folder}: needs code of its own, which is never run: {', '.join(sorted(asked | set(present)))}",
-            hint="use a checkpoint whose architecture transformers has built in (often named ...-hf)",
+            hint=advise_own_code(folder, _read_model_type(folder)),
         )
 
 
@@ -160,7 +169,7 @@ def list_shards(folder: Path, kind: str) -> list[Path]:
         if pickles:
             raise ModelError(
                 f"{folder}: has only pickled weights ({', '.join(pickles)}), which can run code when opened",
-                hint="convert them: load them where you trust them, and save_pretrained writes safetensors",
+                hint=advise_conversion(folder, kind),
             )
         raise ModelError(f"{folder}: no {kind}.safetensors")
     return [folder / name for name in names]
@@ -207,59 +216,6 @@ def _list_code_files(auto_map: Any) -> Iterator[str]:
                     yield str(name).split("--")[-1].split(".")[0] + ".py"
 
 
-def _download(name: str, *, local_files_only: bool) -> Path:
-    from huggingface_hub import snapshot_download
-
-    repository, _, revision = name.partition("@")
-    folder = _explain_hub_errors(
-        name,
-        lambda: snapshot_download(
-            repository,
-            revision=revision or None,
-            allow_patterns=_DOWNLOADED,
-            local_files_only=local_files_only,
-        ),
-    )
-    _check_complete(Path(folder), repository)
-    return Path(folder)
-
-
-def _check_complete(folder: Path, repository: str) -> None:
-    """Refuse a model of the cache that lacks files: links that lead nowhere, shards that never came."""
-    lost = {path.name for path in folder.iterdir() if not path.exists()}
-    for index in folder.glob("*.safetensors.index.json"):
-        if index.exists():
-            names = map(str, read_json(index).get("weight_map", {}).values())
-            lost |= {name for name in names if not (folder / name).exists()}
-    if lost:
-        raise OfflineError(
-            f"{repository}: the hub's cache lacks files of it: {', '.join(sorted(lost))}",
-            hint=f"hf cache verify {repository}; or, where there is a network: hf download {repository}",
-        )
-
-
-def _explain_hub_errors(name: str, download: Callable[[], str]) -> str:
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    repository = name.partition("@")[0]
-    wanted = " ".join(f"'{pattern}'" for pattern in _DOWNLOADED)
-    try:
-        return download()
-    except GatedRepoError as error:
-        hint = f"accept its licence at https://huggingface.co/{repository} and run `hf auth login`"
-        raise ModelError(f"{name}: access is restricted", hint=hint) from error
-    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
-        raise ModelError(f"{name}: no such folder, and no such model on the hub") from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
-        raise OfflineError(
-            f"{name}: no such folder, the hub cannot be reached, and its cache does not hold the model",
-            hint=f"where there is a network: hf download {repository} --include {wanted}; or give a folder",
-        ) from error
+def _read_model_type(folder: Path) -> str:
+    settings = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    return str(settings.get("model_type") or "")

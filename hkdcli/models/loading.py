@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hkdcli.errors import ModelError
+from hkdcli.errors import MachineLimitError, ModelError
 from hkdcli.models import families
 from hkdcli.models.adapters import load_adapter
 from hkdcli.models.folders import check_model_folder, check_no_remote_code, read_json
@@ -25,6 +25,9 @@ from hkdcli.models.quantization import (
     check_quantized,
     keep_differentiable,
 )
+from hkdcli.runtime import give_back_freed_memory, is_out_of_memory
+
+_CHECKED_AT_ONCE = 2**22  # weights; the check takes a few times their memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ def load_model(
     loaded.requires_grad_(trainable and tuned is None and quantization == "none")
     if tuned is not None:
         loaded = load_adapter(loaded, tuned, trainable=trainable)
+    check_finite(loaded)
     named = adapter if adapter is not None else tuned
     return LoadedModel(loaded.eval(), processor, parts.source, str(named) if named else None, quantization)
 
@@ -143,13 +147,19 @@ def check_finite(model: nn.Module) -> None:
     bad = [
         name
         for name, parameter in model.named_parameters()
-        if parameter.is_floating_point() and not torch.isfinite(parameter).all()
+        if parameter.is_floating_point() and not _is_finite(parameter.detach())
     ]
     if bad:
         raise ModelError(
             f"{len(bad)} weight tensors hold NaN or infinite numbers: {', '.join(bad[:3])}",
-            hint="the checkpoint is damaged, or its training had diverged",
+            hint="it is damaged, or its training had diverged: download or copy it again, or use another",
         )
+
+
+def _is_finite(weights: torch.Tensor) -> bool:
+    """In parts: a whole embedding at once would take several times its memory."""
+    parts = weights.reshape(-1).split(_CHECKED_AT_ONCE)
+    return all(bool(torch.isfinite(part).all()) for part in parts)
 
 
 def _load_weights(
@@ -159,40 +169,58 @@ def _load_weights(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Any:
-    from transformers import AutoModelForImageTextToText
-
+    """A model on its device; `MachineLimitError` where memory runs out on the way."""
     settings = check_model_folder(folder)
     if quantization != "none" and settings.get("quantization_config"):
         raise ModelError(f"{folder}: is quantized already", hint="use quantization: none to load it as it is")
-    options: dict[str, Any] = {}
-    with quiet():
-        try:
-            config = read_config(folder)
-            if quantization != "none":
-                options["quantization_config"] = build_quantization_config(
-                    quantization, config, device, parts
-                )
-                options["device_map"] = {"": device}
-            model, report = AutoModelForImageTextToText.from_pretrained(
-                folder,
-                config=config,
-                dtype=dtype,
-                trust_remote_code=False,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-                **options,
-            )
-        except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-            raise ModelError(f"{folder}: the model cannot be loaded: {error}") from error
+    with _explain_failure(folder):
+        options: dict[str, Any] = {"config": read_config(folder), "dtype": dtype}
+        if quantization != "none":
+            config = build_quantization_config(quantization, options["config"], device, parts)
+            options |= {"quantization_config": config, "device_map": {"": device}}
+        with quiet(), give_back_freed_memory() if quantization != "none" else nullcontext():
+            model = _read_weights(folder, options)
+        if not settings.get("quantization_config"):
+            check_quantized(model, quantization, parts)
+        keep_differentiable(model)
+        return model if quantization != "none" else model.to(device)
+
+
+def _read_weights(folder: Path, options: dict[str, Any]) -> Any:
+    """The model with all of its weights.
+
+    What is quantized is read, quantized and put on its device tensor by tensor: beside the quantized weights
+    the host holds one tensor as it is computed with, and pages of the mapped files, which the system takes
+    back when it needs room.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    model, report = AutoModelForImageTextToText.from_pretrained(
+        folder,
+        trust_remote_code=False,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+        **options,
+    )
     if report.get("missing_keys"):
         names = sorted(report["missing_keys"])
         raise ModelError(f"{folder}: the weights lack {len(names)} tensors: {', '.join(names[:3])}")
-    if not settings.get("quantization_config"):
-        check_quantized(model, quantization, parts)
-    keep_differentiable(model)
-    check_finite(model)
-    return model if quantization != "none" else model.to(device)
+    return model
+
+
+@contextmanager
+def _explain_failure(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong while a model is loaded into errors that say so."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise MachineLimitError(
+                f"{folder}: memory ran out while the model was loaded: {str(error).splitlines()[0]}",
+                hint="use quantization: nf4, a smaller model, or a machine with more memory",
+            ) from error
+        raise ModelError(f"{folder}: the model cannot be loaded: {error}") from error
 
 
 def _read_processor_class(folder: Path) -> str:

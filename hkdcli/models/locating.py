@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from hkdcli.errors import ModelError
-from hkdcli.models.folders import find_model_folder, is_adapter_folder, is_model_folder, read_json
+from hkdcli.models.fetching import fetch_models
+from hkdcli.models.folders import (
+    find_local_folder,
+    find_model_folder,
+    is_adapter_folder,
+    is_model_folder,
+    read_json,
+)
+from hkdcli.models.hub import is_hub_id, split_hub_id
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
@@ -43,6 +52,9 @@ def locate_model(
         ModelError: the folder is no model, an adapter was asked for on top of an adapter, or a base was given
             for what is none.
     """
+    if download:
+        named = [name for name in (model, adapter, base) if isinstance(name, str)]
+        fetch_models([*named, *(list_bases([model]) if adapter is None and base is None else [])])
     folder, source = find_model_folder(model, download=download), str(model)
     tuned = None if adapter is None else find_model_folder(adapter, download=download)
     processor_folder = folder
@@ -51,7 +63,7 @@ def locate_model(
             raise ModelError(f"{model}: is an adapter itself; another adapter on top is not supported")
         tuned = folder
         source = str(base or _read_base(folder))
-        folder = _find_base(source, tuned, download)
+        folder = _find_base(_pin_base(tuned) if base is None else source, tuned, download)
         processor_folder = tuned if any((tuned / name).is_file() for name in PROCESSOR_FILES) else folder
     elif base is not None and adapter is None:
         raise ModelError(f"{model}: is no adapter, so it has no base", hint="leave --base out")
@@ -62,11 +74,33 @@ def locate_model(
     return ModelParts(folder, tuned, processor_folder, source)
 
 
+def list_bases(models: Iterable[str | Path]) -> list[str]:
+    """Names of the bases of those models that are adapters, as far as they are on this machine.
+
+    Args:
+        models: as `find_model_folder` takes them.
+
+    Returns:
+        As their adapters name them, with the commit where they know it; none that lies beside its adapter.
+    """
+    folders = [folder for model in models if (folder := find_local_folder(model)) is not None]
+    bases = [(folder, _pin_base(folder)) for folder in folders if is_adapter_folder(folder)]
+    return [base for folder, base in bases if not (folder / base).is_dir()]
+
+
 def _read_base(folder: Path) -> str:
     name = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
     if not name:
         raise ModelError(f"{folder}: the adapter does not say which base it is for", hint="give --base")
     return str(name)
+
+
+def _pin_base(folder: Path) -> str:
+    """The base of an adapter as it was when the adapter was trained: of the hub, that very commit."""
+    name, told = _read_base(folder), folder / "base.json"
+    said = read_json(told) if told.is_file() and is_hub_id(name) else {}
+    pinned = said.get("source") == name and said.get("commit")
+    return f"{split_hub_id(name)[0]}@{said['commit']}" if pinned else name
 
 
 def _find_base(name: str, adapter: Path, download: bool) -> Path:

@@ -52,7 +52,7 @@ def build_hollow_model(
     Returns:
         The model in evaluation mode, on the meta device, with its real processor.
     """
-    parts = locate_model(model, adapter=adapter)
+    parts = locate_model(model, adapter=adapter, download=False)
     config = read_config(parts.folder)
     hollow = build_from_config(
         config,

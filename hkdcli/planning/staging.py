@@ -216,7 +216,7 @@ def _is_run_to_come(model: str) -> bool:
 def _find_reader(level: Level) -> Path:
     from hkdcli.models.locating import locate_model
 
-    return locate_model(level.model, adapter=level.adapter).processor
+    return locate_model(level.model, adapter=level.adapter, download=False).processor
 
 
 def _open_records(recipe: RunRecipe, reporter: Reporter) -> tuple[Dataset, int | None]:

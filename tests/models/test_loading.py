@@ -13,8 +13,10 @@ from tiny_families import save_smolvlm
 from tiny_records import plant_pickles
 
 from hkdcli.errors import ModelError, OfflineError, SetupError
+from hkdcli.models import loading
+from hkdcli.models.adapters import attach_lora, save_adapter
 from hkdcli.models.folders import find_model_folder
-from hkdcli.models.loading import load_model, load_processor
+from hkdcli.models.loading import check_finite, load_model, load_processor
 
 WEIGHTS = "model.safetensors"
 
@@ -112,6 +114,24 @@ def test_m05_nan_weights_are_refused_by_name(folder):
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"1 weight tensors hold NaN.*layers.1.mlp.up_proj.weight"):
         load_model(folder)
+
+
+def test_m05_an_adapter_s_weights_are_looked_at_too(folder, tmp_path):
+    wrapped = attach_lora(load_model(folder).model, rank=2, alpha=4)
+    next(weight for name, weight in wrapped.named_parameters() if "lora_B" in name).data[0] = float("nan")
+    save_adapter(wrapped, tmp_path / "tuned", source=str(folder))
+    with pytest.raises(ModelError, match=r"1 weight tensors hold NaN.*lora_B") as caught:
+        load_model(folder, adapter=tmp_path / "tuned")
+    assert caught.value.exit_code == 3 and "another" in str(caught.value.hint)
+
+
+def test_m05_the_last_weight_of_a_tensor_is_looked_at_too(monkeypatch):
+    monkeypatch.setattr(loading, "_CHECKED_AT_ONCE", 7)
+    layer = torch.nn.Linear(5, 4)
+    check_finite(layer)
+    layer.weight.data[-1, -1] = float("inf")
+    with pytest.raises(ModelError, match="1 weight tensors hold NaN or infinite numbers: weight"):
+        check_finite(layer)
 
 
 def test_missing_tensors_are_not_made_up(folder):
