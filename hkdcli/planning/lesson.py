@@ -64,7 +64,7 @@ class HollowSource:
         """The examples drawn; pixels are made anew each time, as their memory counts anew."""
         key = tuple(draw.index for draw in draws)
         if key not in self._known:
-            self._known[key] = self.source.load(draws)
+            self._known[key] = hollow_out(self.source.load(draws))
         return hollow_out(self._known[key])
 
 
