@@ -58,7 +58,7 @@ def find_largest(phase: Phase, room: Room, *, most: int) -> int:
     """Find the largest number of examples that fit at once.
 
     Memory grows evenly with the number of equally long examples: one and two of them give a line, and a third
-    rehearsal, where the line ends or at eight, has to bear it out; where it is steeper, it counts.
+    rehearsal, where the line ends or at eight, corrects it.
 
     Args:
         phase: to be rehearsed.
@@ -78,7 +78,7 @@ def find_largest(phase: Phase, room: Room, *, most: int) -> int:
     each: float = room.compute_need(phase.measure(2)) - one
     probe = min(_PROBE, count_fitting(each))
     if probe > 2 and one + each * (count_fitting(each) - 1) > _AMPLE * room.usable:
-        each = max(each, (room.compute_need(phase.measure(probe)) - one) / (probe - 1))
+        each = (room.compute_need(phase.measure(probe)) - one) / (probe - 1)
     return count_fitting(each)
 
 

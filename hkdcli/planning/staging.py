@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import psutil
 import torch
 
 from hkdcli.distill.levels import Stage, TrainedLevel, get_start
@@ -18,6 +17,7 @@ from hkdcli.opening import open_pyramid, open_source
 from hkdcli.planning.hollow import build_hollow_model, load_reader
 from hkdcli.planning.known_models import list_known_models, write_known_folder
 from hkdcli.planning.records import Lengths, find_longest, make_up_records
+from hkdcli.planning.room import weigh_process
 from hkdcli.reporter import Reporter, SilentReporter
 from hkdcli.runs import RunFolder
 from hkdcli.runtime import Runtime
@@ -82,7 +82,7 @@ def open_planned(recipe: R, machine: Machine, work: Path, reporter: Reporter) ->
     Returns:
         The stage. A level whose model is neither here nor known is an OfflineError.
     """
-    process = psutil.Process().memory_info().rss
+    process = weigh_process()
     found, stood_in = _find_levels(open_pyramid(recipe), work)
     data, records = _open_records(found, reporter)
     lengths: dict[str, Lengths] = {}
