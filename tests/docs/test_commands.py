@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from typer.main import get_command
 from hkdcli.__main__ import main
 from hkdcli.augment import operations
 from hkdcli.cli import app
+from hkdcli.planning import known_models, staging, starting
 from hkdcli.recipe import Recipe
 from hkdcli.recipe_augment import AugmentRecipe
 from hkdcli.recipe_file import read_recipe
@@ -50,7 +53,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_scenes(folder / "scenes", load_scenes("test", size=4))
     write_scenes(folder / "train", load_scenes("train", size=RECORDS))
     shutil.copytree(folder / "train" / "images", folder / "images", dirs_exist_ok=True)
-    shutil.move(folder / "train" / "records.json", folder / "train.json")
+    for split in ("train", "dev", "test"):
+        shutil.copy(folder / "train" / "records.json", folder / f"{split}.json")
     write_predictions(folder, records)
     facts = [{"image_id": record["image_id"], "objects": ["circle"]} for record in records]
     (folder / "facts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in facts))
@@ -234,6 +238,40 @@ def check_submit(words: Sequence[str], folder: Path) -> None:
         assert main(["submit", "--check", out, *options["sources"]]) == 0
 
 
+def check_plan(words: Sequence[str], folder: Path) -> None:
+    """As printed, but of models with few layers, which are planned in a fraction of the time."""
+    with of_few_layers():
+        assert main([*words[1:], "--out", str(folder / "run")]) == 0
+
+
+def check_init(words: Sequence[str], folder: Path) -> None:
+    """With the smallest pyramid alone to choose from, of few layers."""
+    kept = drop_options(words[1:], "--out", with_value={"--out"})
+    room = [] if "--gpu" in words else ["--gpu", "16"]
+    with of_few_layers() as patch:
+        patch.setattr(starting, "CANDIDATES", starting.CANDIDATES[-1:])
+        assert main([*kept, *room, "--out", str(folder / "recipe.yaml")]) == 0
+    assert read_recipe(folder / "recipe.yaml", STAGES["distill-online"]).pyramid
+
+
+@contextmanager
+def of_few_layers() -> Iterator[pytest.MonkeyPatch]:
+    """Known models with two layers of the language model and the first of the vision tower."""
+    known = known_models.list_known_models()
+    cut = {name: replace(model, shape=cut_shape(model.shape)) for name, model in known.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(staging, "list_known_models", lambda: cut)
+        yield patch
+
+
+def cut_shape(shape: dict[str, Any]) -> dict[str, Any]:
+    vision = dict(shape["vision_config"])
+    for name in ("depth", "num_hidden_layers"):
+        if name in vision and "deepstack_visual_indexes" not in vision:
+            vision[name] = 2
+    return {**shape, "text_config": {**shape["text_config"], "num_hidden_layers": 2}, "vision_config": vision}
+
+
 def check_doctor(words: Sequence[str], folder: Path) -> None:
     """On few drawn records; predictions are made first, since labels are held against posteriors."""
     options, few = parse(words), []
@@ -285,7 +323,9 @@ CHECKS: dict[str, Check] = {
     "doctor": check_doctor,
     "evaluate": check_evaluate,
     "export": check_export,
+    "init": check_init,
     "merge-shards": check_merge,
+    "plan": check_plan,
     "schema": check_plain,
     "submit": check_submit,
 }

@@ -78,7 +78,8 @@ def test_a_pyramid_that_does_not_fit_is_passed_over_with_the_reason(records, tmp
     out = ("--out", tmp_path / "r.yaml", "--overwrite", "--json")
     need = json.loads(call_init(records, "--memory-gib", 4, *out).out)["need_gib"]
     # Below what even one example at once takes, and above what the weaker pyramid needs.
-    found = json.loads(call_init(records, "--memory-gib", OVERHEAD_GIB + (need - OVERHEAD_GIB) / 12, *out).out)
+    less = OVERHEAD_GIB + (need - OVERHEAD_GIB) / 12
+    found = json.loads(call_init(records, "--memory-gib", less, *out).out)
     assert [level["name"] for level in found["pyramid"]] == ["middle", "small"]
     (passed,) = found["passed_over"]
     assert passed["pyramid"] == "large in nf4 -> middle" and "needs" in passed["reason"]
