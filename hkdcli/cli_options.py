@@ -69,6 +69,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "hkd infer runs/quickstart records.json --shard 2/2 --out p2.jsonl",
         "hkd merge-shards records.json p1.jsonl p2.jsonl --out p.jsonl",
     ),
+    "init": (
+        "hkd init --data records.json --images photos --gpu 24",
+        "hkd init --data train.json --dev dev.json --test test.json --out mine.yaml",
+    ),
     "plan": (
         "hkd plan recipes/online/qwen2.5-vl-72b-7b-3b.yaml --gpu 80",
         "hkd plan recipes/quickstart.yaml train.micro_batch_size=128",

@@ -1,8 +1,9 @@
 """The table of contents: one short function per command, each step a call into the layer that knows how.
 
 What predicts has files of its own: `predicting` (a file, a stream, several processes, shards, calibration)
-and `picture` (one picture); so has what makes variants of records: `augmenting`; and what scores predictions,
-compares them and hands them in: `evaluating`, `comparing`, `submitting`.
+and `picture` (one picture); so has what makes variants of records: `augmenting`; what scores predictions,
+compares them and hands them in: `evaluating`, `comparing`, `submitting`; and what is asked before hours are
+spent: `preparing`.
 
 Heavy packages are imported inside the functions, so that `hkd --help`, a bad recipe and `hkd evaluate`
 never wait for torch. The `Recipe` stops here: everything below takes plain values.
@@ -17,22 +18,23 @@ from typing import Literal
 
 from hkdcli.augmenting import augment, augment_recipe
 from hkdcli.comparing import compare
-from hkdcli.doctor.options import DoctorOptions
 from hkdcli.errors import UsageError
 from hkdcli.evaluating import EvaluateOptions, evaluate
 from hkdcli.opening import DataOptions, open_data
 from hkdcli.outcome import Outcome, Table
 from hkdcli.picture import infer_picture
 from hkdcli.predicting import calibrate, infer, infer_in_processes, infer_stream, merge_shards
+from hkdcli.preparing import DoctorOptions, OwnData, diagnose, init, plan
 from hkdcli.reporter import Reporter, SilentReporter
 from hkdcli.scored_files import PredictionOptions
 from hkdcli.stages import check_stage, describe_run, open_shared_stage, open_stage
 from hkdcli.submitting import check_submission, submit
-from hkdcli.tables import tabulate, tabulate_checks
+from hkdcli.tables import tabulate
 
 __all__ = [
     "DoctorOptions",
     "EvaluateOptions",
+    "OwnData",
     "PredictionOptions",
     "augment",
     "augment_recipe",
@@ -48,6 +50,7 @@ __all__ = [
     "infer_in_processes",
     "infer_picture",
     "infer_stream",
+    "init",
     "merge_shards",
     "plan",
     "plan_distillation",
@@ -200,57 +203,6 @@ def plan_distillation(
     from hkdcli.recipe_schema import STAGES
 
     return check_stage(recipe_path, STAGES[command], overrides, out=out, reporter=reporter)
-
-
-def plan(
-    recipe_path: Path,
-    overrides: Sequence[str] = (),
-    *,
-    out: Path | None = None,
-    gpu_gb: float | None = None,
-    memory_gib: float | None = None,
-    reporter: Reporter = SILENT,
-) -> Outcome:
-    """Say whether a recipe of either stage fits on a machine, without reading or downloading a weight.
-
-    Args:
-        recipe_path: The recipe.
-        overrides: `key=value` changes to it.
-        out: The run folder, whose log says how long a step took; null is runs/<name>.
-        gpu_gb: Plan for a card of so many GB; null: for this machine.
-        memory_gib: Plan for so many GiB of memory; null: for this machine.
-        reporter: Told about progress, and what had to be made up.
-
-    Returns:
-        Memory of every phase, the largest micro-batch, disk, main memory, time, and what would make it fit.
-    """
-    from hkdcli.planning.plan_tables import describe_plan
-    from hkdcli.planning.planner import make_plan
-    from hkdcli.recipe_file import guess_kind
-
-    kind = guess_kind(recipe_path)
-    options = {"run": out, "gpu_gb": gpu_gb, "memory_gib": memory_gib}
-    return describe_plan(make_plan(recipe_path, kind, overrides, **options, reporter=reporter))
-
-
-def diagnose(target: str | None, options: DoctorOptions, *, reporter: Reporter = SILENT) -> Outcome:
-    """Find out what is wrong with this machine, with hkd itself, and with a recipe, model or records.
-
-    Args:
-        target: What to look at; null is the machine and hkd alone.
-        options: What else is named.
-        reporter: Told how far it is.
-
-    Returns:
-        Every check; the exit code says whether one failed.
-    """
-    from hkdcli.doctor.diagnosis import diagnose
-
-    diagnosis = diagnose(target, options, reporter)
-    counts = ", ".join(f"{count} {status}" for status, count in diagnosis.counts.items() if count)
-    document = diagnosis.model_dump(mode="json")
-    table = tabulate_checks(document["checks"])
-    return Outcome(document, tables=[table], text=counts, verdict_code=diagnosis.exit_code)
 
 
 def export(

@@ -57,7 +57,7 @@ def attach_lora(
         target_modules=build_target_pattern(model, targets),
         modules_to_save=projector.find_trainable(model) if train_projector else None,
     )
-    with _quiet_peft():
+    with quiet_peft():
         wrapped = get_peft_model(model, settings)
     projector.hold_in_float32(wrapped)
     return wrapped
@@ -132,7 +132,7 @@ def load_adapter(model: nn.Module, folder: Path, *, trainable: bool = False) -> 
     check_weights(folder, "adapter_model")
     _check_base(model, folder)
     try:
-        with _quiet_peft():
+        with quiet_peft():
             # peft only warns of weights that it did not find, and leaves them as initialised.
             warnings.filterwarnings("error", message=".*missing adapter keys.*")
             wrapped = PeftModel.from_pretrained(model, folder, is_trainable=trainable, local_files_only=True)
@@ -168,7 +168,7 @@ def merge_adapter(model: nn.Module) -> Any:
         )
     wrapped: Any = model
     try:
-        with _quiet_peft():
+        with quiet_peft():
             projector.release(wrapped)
             return wrapped.merge_and_unload(safe_merge=True)
     except ValueError as error:
@@ -191,7 +191,7 @@ def _check_base(model: nn.Module, folder: Path) -> None:
 
 
 @contextmanager
-def _quiet_peft() -> Iterator[None]:
+def quiet_peft() -> Iterator[None]:
     """Without the warning that peft asks transformers by an old name: users cannot act upon it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)

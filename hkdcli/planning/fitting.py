@@ -56,8 +56,8 @@ def fit_phase(phase: Phase, room: Room) -> FittedPhase:
 def find_largest(phase: Phase, room: Room, *, most: int) -> int:
     """Find the largest number of examples that fit at once.
 
-    Memory grows evenly with the number of equally long examples, so two rehearsals say where the limit is; where
-    that is near, a third one, there, has the last word.
+    Memory grows evenly with the number of equally long examples, so two rehearsals say where the limit is;
+    where that is near, a third one, there, has the last word.
 
     Args:
         phase: to be rehearsed.
@@ -87,9 +87,9 @@ def find_change(
 ) -> tuple[str, ...] | None:
     """Find the smallest change of a recipe that makes a phase fit.
 
-    A smaller micro-batch with as many examples in a step is the smallest: it learns the same. Then come single
-    changes, the most harmless first, then more and more of them together; each with as large a micro-batch as
-    fits.
+    A smaller micro-batch with as many examples in a step is the smallest: it learns the same. Then come
+    single changes, the most harmless first, then more and more of them together; each with as large a
+    micro-batch as fits.
 
     Args:
         recipe: as it is.

@@ -1,4 +1,4 @@
-"""Models without weights: the modules of a real one, on torch's meta device, quantized and adapted as it would be.
+"""Models without weights: the modules of a real one on the meta device, quantized and adapted as it would be.
 
 Built from a configuration alone, so nothing has to be downloaded.
 """
@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hkdcli.models import projector
+from hkdcli.models.adapters import quiet_peft
 from hkdcli.models.families import unwrap
 from hkdcli.models.loading import LoadedModel, load_processor, read_config
 from hkdcli.models.locating import locate_model
@@ -129,7 +131,9 @@ def list_tensors(module: nn.Module, *, trained: bool | None = None) -> list[Tens
     Returns:
         The tensors.
     """
-    found = [parameter for parameter in module.parameters() if trained in (None, parameter.requires_grad)]
+    found: list[Tensor] = [
+        parameter for parameter in module.parameters() if trained in (None, parameter.requires_grad)
+    ]
     if trained is not True:
         found += [*module.buffers(), *_list_scales(module)]
     return list({id(tensor): tensor for tensor in found}.values())
@@ -137,6 +141,7 @@ def list_tensors(module: nn.Module, *, trained: bool | None = None) -> list[Tens
 
 def _list_scales(module: nn.Module) -> list[Tensor]:
     scales: list[Tensor] = []
+    layer: Any
     for layer in module.modules():
         state = getattr(getattr(layer, "weight", None), "quant_state", None)
         if state is not None:
@@ -225,8 +230,10 @@ def _put_adapter_on(hollow: nn.Module, folder: Path, *, trainable: bool) -> Any:
 
     settings = PeftConfig.from_pretrained(str(folder))
     settings.inference_mode = not trainable
-    with _META:
-        wrapped = get_peft_model(hollow, settings)
+    settings.base_model_name_or_path = None
+    with _META, quiet_peft():
+        wrapped: nn.Module = get_peft_model(hollow, settings)
+    projector.hold_in_float32(wrapped)
     for parameter in unwrap(wrapped).parameters():
         parameter.requires_grad_(parameter.requires_grad and trainable)
     return wrapped

@@ -1,8 +1,8 @@
-"""Models that a plan knows without downloading anything: their shapes, and how they read, as small JSON files.
+"""Models that a plan knows without a download: their shapes, and how they read, as small JSON files.
 
-Of a known model a folder without weights is written: its configuration, and a processor that makes of an image
-what the real one does. Only its tokenizer is a stand-in, which counts a word or a piece of eight letters as a
-token; so the few hundred tokens of a record's text are near the truth, and the image tokens exact.
+Of a known model a folder without weights is written: its configuration, and a processor that makes of an
+image what the real one does. Only its tokenizer is a stand-in, which counts a word or a piece of eight
+letters as a token: the tokens of a record's text are near the truth, those of its image exact.
 """
 
 from __future__ import annotations

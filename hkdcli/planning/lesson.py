@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -56,11 +57,11 @@ class HollowSource:
         self.source, self.size = source, size
         self._known: dict[tuple[int, ...], Batch] = {}
 
-    def list_ids(self, draws: list[Draw]) -> list[str]:
+    def list_ids(self, draws: Sequence[Draw]) -> list[str]:
         """The ids of the examples drawn."""
         return self.source.list_ids(draws)
 
-    def load(self, draws: list[Draw]) -> Batch:
+    def load(self, draws: Sequence[Draw]) -> Batch:
         """The examples drawn, as they are beside the device: they count once they are moved to it."""
         key = tuple(draw.index for draw in draws)
         with _disable_current_modes():
@@ -82,8 +83,8 @@ def hollow_out(batch: Batch) -> Batch:
 
 def rehearse_training(
     student: nn.Module,
-    signals: Signals[object],
-    objective: Objective[object],
+    signals: Signals[Any],
+    objective: Objective[Any],
     source: BatchSource,
     settings: TrainSettings,
     *,
@@ -121,9 +122,9 @@ def rehearse_training(
     return _split(peak, student, signals, stepper, unused)
 
 
-def list_all(modules: object, signals: object) -> list[Tensor]:
+def list_all(modules: Iterable[nn.Module], signals: object) -> list[Tensor]:
     """Tensors of all models that are in memory, each once."""
-    held = [module for module in (*modules, signals) if isinstance(module, nn.Module)]  # type: ignore[misc]
+    held = [module for module in (*modules, signals) if isinstance(module, nn.Module)]
     return list({id(t): t for module in held for t in list_tensors(module)}.values())
 
 
@@ -135,17 +136,14 @@ class ComputedLow(nn.Module):
         self.model = model
 
     def forward(self, batch: Batch) -> AnswerLogits:
+        """Its logits."""
         with torch.autocast("cpu", torch.bfloat16):
             said: AnswerLogits = self.model(batch)
         return said
 
-    def train(self, mode: bool = True) -> ComputedLow:
-        super().train(mode)
-        return self
-
 
 def _note_used(stepper: Stepper) -> set[int]:
-    """Ids of the parameters that get a gradient, filled as they get one; a tower may have layers without use."""
+    """Ids of the parameters that get a gradient, filled as they do; a tower may have layers without use."""
     used: set[int] = set()
     for parameter in stepper.parameters:
         parameter.register_post_accumulate_grad_hook(lambda parameter: used.add(id(parameter)))
@@ -153,7 +151,7 @@ def _note_used(stepper: Stepper) -> set[int]:
 
 
 def _begin_in_the_middle(stepper: Stepper) -> None:
-    """With gradients of an earlier micro-batch and moments of an earlier step; its own step makes nothing new."""
+    """With gradients of an earlier micro-batch and moments of an earlier step, which the next one reuses."""
     for parameter in stepper.parameters:
         parameter.grad = torch.zeros_like(parameter)
         moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}

@@ -19,6 +19,7 @@ from hkdcli.distill.pyramid import Lesson
 from hkdcli.distill.reading import Reader
 from hkdcli.distill.refine import build_objective, build_refine_settings
 from hkdcli.distill.refine_objective import RefineObjective
+from hkdcli.distill.sources import BatchSource
 from hkdcli.distill.teacher_signal import TeacherSignal
 from hkdcli.distill.upper import Coupling, UpperModel, plan_coupling
 from hkdcli.models.answers import AnswerModel
@@ -60,7 +61,7 @@ class Phase:
 
 
 def list_phases(planned: Planned[Any]) -> list[Phase]:
-    """The phases of a run of either stage, in their order; each builds its models when it is first measured."""
+    """The phases of a run of either stage, in order; each builds its models when it is first measured."""
     recipe = planned.stage.recipe
     if isinstance(recipe, RefineRecipe):
         return _list_refine_phases(planned)
@@ -72,7 +73,7 @@ def _plan_lesson(planned: Planned[Recipe], lesson: Lesson) -> Phase:
     level = recipe.pyramid[lesson.student]
     sources: list[HollowSource] = []
 
-    def build_source(stage: Stage[Recipe], reader: Reader) -> HollowSource:
+    def build_hollow_source(stage: Stage[Recipe], reader: Reader) -> BatchSource:
         sources.append(_build_hollow_source(stage, reader, 1))
         return sources[-1]
 
@@ -80,7 +81,7 @@ def _plan_lesson(planned: Planned[Recipe], lesson: Lesson) -> Phase:
     def build() -> Teaching:
         teachers, student = _build_lesson(planned, lesson)
         stage = _lengthen(planned.stage, _count_step(level))
-        teaching = build_teaching(stage, lesson, teachers, student, build_source=build_source)
+        teaching = build_teaching(stage, lesson, teachers, student, build_source=build_hollow_source)
         if recipe.distill.mutual and teachers and planned.machine.bf16:
             teaching.teachers.teachers[0] = ComputedLow(teaching.teachers.teachers[0])
         return teaching
@@ -199,6 +200,7 @@ def _rehearse_forward(model: nn.Module, call: Callable[[], Any]) -> TrainingMemo
 def _build_training_phase(
     level: Level, beside: tuple[str, ...], measure: Callable[[int], TrainingMemory]
 ) -> Phase:
+    assert level.train is not None
     size = level.train.micro_batch_size
     return Phase("train", level.name, beside, size, cache(measure), _count_step(level))
 

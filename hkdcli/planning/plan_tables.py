@@ -120,7 +120,8 @@ def _render_text(plan: Plan) -> str:
 
 def _render_refusal(plan: Plan) -> str:
     worst = max((each for each in plan.phases if not each.fits), key=lambda each: each.need)
-    said = f"it does not fit: {worst.phase.doing} {worst.phase.level} needs {_show(worst.need)} GiB of {_show(plan.room.usable)}"
+    what, need = f"{worst.phase.doing} {worst.phase.level}", _show(worst.need)
+    said = f"it does not fit: {what} needs {need} GiB of {_show(plan.room.usable)}"
     if plan.change is None:
         return f"{said}; no change of this recipe makes it fit: choose smaller models"
     return f"{said}; this makes all of it fit: {' '.join(map(_quote, plan.change))}"

@@ -1,4 +1,4 @@
-"""The whole plan of a recipe: every phase against the machine's room, disk, host memory, time, and what to change."""
+"""The whole plan of a recipe: phases against the room there is, disk, main memory, time, and a change."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """Run real code on tensors that have a shape and no memory, and count what they would take.
 
-Floating-point tensors live on torch's meta device; integers and masks, which decide what a model does with its
-inputs (where its image tokens are, how a picture is cut into windows), are real and on the CPU. So the training
-step, the attention masks, the adapters and the checkpointing of activations are those of a run, and the peak is
-counted, not estimated: storages as they come and go.
+Floating-point tensors live on torch's meta device; integers and masks, which decide what a model does with
+its inputs (where its image tokens are, how a picture is cut into windows), are real and on the CPU. So the
+training step, the attention masks, the adapters and the checkpointing of activations are those of a run, and
+the peak is counted, not estimated: storages as they come and go.
 
-What differs from a real device, and is left to `budget`: a library's workspace and what an allocator wastes.
+What differs from a real device, and is left to `room`: a library's workspace and what an allocator wastes.
 """
 
 from __future__ import annotations

@@ -203,8 +203,9 @@ def _find_levels(recipe: R, work: Path) -> tuple[R, tuple[str, ...]]:
     if missing:
         raise OfflineError(
             f"not on this machine, and not known without a download: {', '.join(missing)}",
-            hint="these files of each are enough: hf download MODEL --include '*.json' '*.jinja' '*.txt' "
-            f"--exclude '*.safetensors'; known are {', '.join(list_known_models())}",
+            hint="a folder with its settings is enough: hf download MODEL --include '*.json' "
+            "--include '*.jinja' --include '*.txt' --local-dir DIR, then pyramid.LEVEL.model=DIR; known are "
+            + ", ".join(list_known_models()),
         )
     return recipe.model_copy(update={"pyramid": tuple(levels)}), tuple(stood_in)
 
