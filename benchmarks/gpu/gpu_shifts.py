@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,33 +30,32 @@ def measure_asking(asking: Asking, shapes: Shapes, rounds: int, device: torch.de
     Returns:
         Seconds and records per second of both, and how many times as long all orders take.
     """
-    loaded = shapes.build(asking.model, asking.quantization, device)
+    scorer = Scorer(shapes.build(asking.model, asking.quantization, device))
     data = shapes.open_records(_TINY_RECORDS if shapes.tiny else _RECORDS)
     pictures = [data.images.load(example.image) for example in data.examples]
-    scorer = Scorer(loaded)
-    weights = read_allocated(device) or count_bytes(loaded.model)
+    weights = read_allocated(device) or count_bytes(scorer.model)
     orders = {
         "one": [shifted_presentations(example, 1) for example in data.examples],
         "all": [shifted_presentations(example) for example in data.examples],
     }
     report: dict[str, Any] = {"records_at_once": len(pictures), "weights": weights}
-    spent: dict[str, list[float]] = {}
     for name, shown in orders.items():
-
-        def ask(shown: Any = shown) -> None:
-            scorer.score(data.examples, pictures, shown)
-
-        ask()
-        peak = measure_peak(device, weights, ask)
-        spent[name] = [take_seconds(device, ask) for _ in range(rounds)]
-        seconds = statistics.median(spent[name]) / len(pictures)
-        report[name] = {
-            "orders": len(shown[0]),
-            "seconds_per_record": seconds,
-            "records_per_second": 1 / seconds,
-            "peak": peak.allocated,
-            "reserved": peak.reserved,
-        }
-        give_back(device)
+        ask = partial(scorer.score, data.examples, pictures, shown)
+        report[name] = {"orders": len(shown[0]), **_measure(ask, len(pictures), weights, rounds, device)}
     ratio = report["all"]["seconds_per_record"] / report["one"]["seconds_per_record"]
     return {**report, "all_over_one": ratio, "outcome": "measured"}
+
+
+def _measure(
+    ask: Callable[[], Any], records: int, weights: int, rounds: int, device: torch.device
+) -> dict[str, Any]:
+    ask()
+    peak = measure_peak(device, weights, ask)
+    seconds = statistics.median(take_seconds(device, ask) for _ in range(rounds)) / records
+    give_back(device)
+    return {
+        "seconds_per_record": seconds,
+        "records_per_second": 1 / seconds,
+        "peak": peak.allocated,
+        "reserved": peak.reserved,
+    }

@@ -25,6 +25,7 @@ from hkdcli.models.answers import AnswerModel
 from hkdcli.planning.lesson import HollowSource, TrainingMemory, list_all, rehearse_training
 
 _WARM_UP = 2
+_PARTS = ("weights", "gradients", "optimizer", "activations", "peak")
 
 
 def plan_lesson(lesson: Lesson, shapes: Shapes, widths: Sequence[int]) -> dict[int, TrainingMemory]:
@@ -109,13 +110,19 @@ class LessonBench:
         peak = measure_peak(self.device, self.weights + moments, take)
         if self.device.type == "cpu":
             peak = Peak(peak.allocated + source.float_bytes, None)
-        source.seconds = 0.0
-        seconds = [take_seconds(self.device, take) for _ in range(steps)]
-        reading = source.seconds / steps
-        flops, middle = _try_to_count(take), statistics.median(seconds)
-        tokens = take.tokens * (2 if self.built.taught else 1)
         return {
             "measured": _split(peak, self.weights, sum(gradients.values()), moments),
+            **self._time(take, source, steps, peak_tflops),
+        }
+
+    def _time(
+        self, take: _Taker, source: TimedSource, steps: int, peak_tflops: float | None
+    ) -> dict[str, Any]:
+        source.seconds = 0.0
+        seconds = [take_seconds(self.device, take) for _ in range(steps)]
+        reading, middle = source.seconds / steps, statistics.median(seconds)
+        tokens, flops = take.tokens * (2 if self.built.taught else 1), _try_to_count(take)
+        return {
             "seconds_per_step": middle,
             "spread": [min(seconds), max(seconds)],
             "reading_seconds_per_step": reading,
@@ -175,21 +182,23 @@ def measure_widths(
     Returns:
         A report for each, with its `outcome`: measured, does not fit, out of memory.
     """
-    reports, built = [], None
+    reports: list[dict[str, Any]] = []
+    built: LessonBench | None = None
     for width, memory in planned.items():
         report: dict[str, Any] = {"examples_at_once": width, "planned": _describe_plan(memory)}
-        if not fits(memory):
-            reports.append(report | {"outcome": "does not fit"})
-            continue
         try:
-            built = built or bench()
-            report |= built.measure(width, steps, peak_tflops)
-            report |= {"outcome": "measured", "ratios": _compare(report)}
+            if fits(memory):
+                built = built or bench()
+                report |= built.measure(width, steps, peak_tflops)
+            outcome = "measured" if fits(memory) else "does not fit"
         except Exception as error:
             if not ran_out(error):
                 raise
-            report["outcome"] = "out of memory"
-        reports.append(report)
+            outcome = "out of memory"
+        if outcome == "measured":
+            report["ratios"] = {name: report["planned"][name] / report["measured"][name] for name in _PARTS}
+        reports.append(report | {"outcome": outcome})
+        print(f"  {width} at once, {memory.peak / 2**30:.1f} GiB planned: {outcome}", file=sys.stderr)
         if built is not None:
             built.clean_up()
     return reports
@@ -210,12 +219,6 @@ def _describe_plan(memory: TrainingMemory) -> dict[str, int]:
         "weights": parts.pop("teachers") + parts.pop("student") + parts.pop("trained"),
         **parts,
     }
-
-
-def _compare(report: Mapping[str, Any]) -> dict[str, float]:
-    """Planned over measured."""
-    planned, measured = report["planned"], report["measured"]
-    return {name: planned[name] / measured[name] for name in planned}
 
 
 def _split(peak: Peak, weights: int, gradients: int, optimizer: int) -> dict[str, int | None]:

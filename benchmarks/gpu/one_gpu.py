@@ -67,25 +67,29 @@ def measure_case(name: str, options: argparse.Namespace) -> dict[str, Any]:
     shapes = Shapes(Machine(device.type, runtime.dtype), options.tiny)
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     case = CASES[name]
-    report: dict[str, Any] = {"card": card}
     if isinstance(case, Asking):
-        try:
-            return report | measure_asking(case, shapes, options.steps, device)
-        except Exception as error:
-            if not ran_out(error):
-                raise
-            return report | {"outcome": "out of memory"}
-    widths = [width for width in options.micro_batch_sizes if case.most is None or width <= case.most]
-    records = max(8, *widths)
-    room = choose_room(device.type)
-    measured = measure_widths(
-        lambda: LessonBench(case, shapes, records, device),
-        plan_lesson(case, shapes, widths or [case.most or 1]),
-        room.fits,
+        return {"card": card, **measure_asking_or_say(case, shapes, options.steps, device)}
+    widths = [width for width in options.micro_batch_sizes if width <= (case.most or width)]
+    widths = widths or [case.most or 1]
+    reports = measure_widths(
+        lambda: LessonBench(case, shapes, max(8, *widths), device),
+        plan_lesson(case, shapes, widths),
+        choose_room(device.type).fits,
         options.steps,
         options.peak_tflops or PEAK_TFLOPS.get(card or ""),
     )
-    return report | {"widths": measured, "outcome": "measured"}
+    outcomes = {report["outcome"] for report in reports}
+    return {"card": card, "widths": reports, "outcome": " or ".join(sorted(outcomes))}
+
+
+def measure_asking_or_say(case: Asking, shapes: Shapes, rounds: int, device: torch.device) -> dict[str, Any]:
+    """What is measured of inference, or that memory ran out."""
+    try:
+        return measure_asking(case, shapes, rounds, device)
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        return {"outcome": "out of memory"}
 
 
 def run_apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -94,12 +98,20 @@ def run_apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "report.json"
         command = [sys.executable, __file__, *sys.argv[1:], "--only", name, "--report", str(out)]
-        done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
-        if done.returncode == 0:
+        code, last = follow(command)
+        if code == 0:
             return kind | dict(json.loads(out.read_text()))
-    print(done.stderr, file=sys.stderr)
-    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-    return kind | {"card": None, "outcome": f"failed: {lines[-1]}"}
+    return kind | {"card": None, "outcome": f"failed: {f'signal {-code}' if code < 0 else last}"}
+
+
+def follow(command: list[str]) -> tuple[int, str]:
+    """Run a command and pass on what it says to stderr; its exit code and last line."""
+    last = ""
+    with subprocess.Popen(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True) as child:
+        for line in child.stderr or ():
+            print(line, end="", file=sys.stderr)
+            last = line.strip() or last
+    return child.returncode, last
 
 
 def run_all(options: argparse.Namespace) -> dict[str, Any]:

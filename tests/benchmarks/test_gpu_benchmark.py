@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,12 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "gpu"))
+import one_gpu
 from flops import compute_share, count_flops
 from gpu_cases import Shapes
 from gpu_steps import measure_widths
 from gpu_table import render_page
-from one_gpu import main, measure_case, read_options, run_apart
+from one_gpu import main, measure_case, read_options
 
 from hkdcli.errors import MachineLimitError
 from hkdcli.models.quantization import list_quantized
@@ -34,7 +34,7 @@ SHAPES = Shapes(Machine("cpu", torch.float32), tiny=True)
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the command writes of inference, with lessons beside it that are measured in this process."""
+    """What the command writes of inference, with a lesson beside it that is measured in this process."""
     folder = tmp_path_factory.mktemp("figures")
     out = ["--json", str(folder / "figures.json"), "--write", str(folder / "results" / "gpu.md")]
     with pytest.MonkeyPatch.context() as patch:
@@ -43,8 +43,8 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert (folder / "results/gpu.md").read_text().startswith("# One GPU, measured")
     figures = json.loads((folder / "figures.json").read_text())
     options = read_options([*TINY, "--peak-tflops", "0.1"])
-    lessons = {n: {"kind": "lesson", **measure_case(n, options)} for n in ("7b-3b", "72b-lora")}
-    return {**figures, "cases": lessons | figures["cases"]}
+    lesson = {"kind": "lesson", **measure_case("7b-3b", options)}
+    return {**figures, "cases": {"7b-3b": lesson, **figures["cases"]}}
 
 
 def list_reports(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -53,7 +53,7 @@ def list_reports(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_planned_weights_gradients_and_optimizer_are_those_measured_and_activations_nearly(document):
     reports = list_reports(document)
-    assert [report["examples_at_once"] for report in reports] == [1, 2, 1]
+    assert [report["examples_at_once"] for report in reports] == [1, 2]
     for report in reports:
         for part in ("weights", "gradients", "optimizer"):
             assert report["planned"][part] == report["measured"][part] > 0
@@ -84,7 +84,8 @@ def test_all_orders_cost_more_than_one_and_less_than_as_many_passes(document):
 
 def test_the_page_shows_every_case_that_was_measured_and_every_one_that_was_not(document):
     changed = copy.deepcopy(document)
-    changed["cases"]["72b-lora"]["widths"][0]["outcome"] = "out of memory"
+    report = changed["cases"]["7b-3b"]["widths"][0] | {"outcome": "out of memory"}
+    changed["cases"]["72b-lora"] = {"kind": "lesson", "widths": [report], "outcome": "out of memory"}
     changed["cases"]["32b-7b"] = {"kind": "lesson", "outcome": "failed: Killed"}
     changed["cases"]["shift-7b"] = {"kind": "asking", "outcome": "out of memory"}
     page = render_page(changed)
@@ -126,13 +127,19 @@ def test_another_fault_is_not_taken_for_memory_that_ran_out():
         measure_widths(Bench, {1: TrainingMemory(*[1] * 7)}, lambda each: True, 1, None)
 
 
-def test_a_case_that_dies_is_reported_with_its_last_word(monkeypatch, capfd):
-    class Done:
-        returncode, stderr = -9, "some noise\nRuntimeError: no kernel image\n"
-
-    monkeypatch.setattr(subprocess, "run", lambda *args, **options: Done)
-    report = run_apart("7b-3b", read_options(TINY))
-    assert report["outcome"] == "failed: RuntimeError: no kernel image" and report["kind"] == "lesson"
+@pytest.mark.parametrize(
+    ("end", "outcome"),
+    [
+        ("raise RuntimeError('no kernel image')", "failed: RuntimeError: no kernel image"),
+        ("os.kill(os.getpid(), 9)", "failed: signal 9"),
+    ],
+)
+def test_a_case_that_dies_is_reported_with_its_last_word(end, outcome, monkeypatch, tmp_path):
+    program = tmp_path / "dies.py"
+    program.write_text(f"import os, sys\nprint('some noise', file=sys.stderr, flush=True)\n{end}\n")
+    monkeypatch.setattr(one_gpu, "__file__", str(program))
+    report = one_gpu.run_apart("7b-3b", read_options(TINY))
+    assert report == {"kind": "lesson", "card": None, "outcome": outcome}
 
 
 @pytest.mark.parametrize("size", ["3B", "7B"])

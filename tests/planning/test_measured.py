@@ -1,4 +1,4 @@
-"""The plan of a training step against the real one on a CPU, in seven settings of tiny models.
+"""The plan of a training step against the real one on a CPU, in eight settings of tiny models.
 
 Weights, gradients and optimizer are exact; activations, within a tenth, are what torch's profiler sees of its
 allocator, with the pixels, which come from numpy and pass it by.
@@ -50,6 +50,7 @@ class Setting:
     models: tuple[str, ...]
     full: bool = False
     quantization: Any = "none"
+    quantized_student: bool = False
     accumulation: int = 1
     checkpointing: bool = False
     own_sources: bool = False
@@ -65,6 +66,7 @@ SETTINGS = {
     "lora": Setting(("llava", "llava-wide")),
     "full, accumulation": Setting(("qwen", "qwen-wide"), full=True, accumulation=2),
     "nf4 teacher, checkpointing": Setting(("qwen", "qwen-wide"), quantization="nf4", checkpointing=True),
+    "nf4 student, labels alone": Setting(("qwen",), quantization="nf4", quantized_student=True),
     "int8 teacher": Setting(("llava", "llava-wide"), quantization="int8"),
     "two teachers, own sources": Setting(("qwen", "qwen-wide", "llava"), own_sources=True),
     "mutual": Setting(("qwen", "qwen-wide"), mutual=True),
@@ -114,7 +116,8 @@ def build(setting: Setting, folders: dict[str, Path], load: Callable[..., Loaded
     for place, name in enumerate(setting.models):
         learns = place < learners
         dtype = torch.float32 if learns and setting.full else setting.dtype
-        how = {"trainable": True} if learns else {"quantization": setting.quantization}
+        whole = learns and not setting.quantized_student
+        how = {"quantization": "none" if whole else setting.quantization, "trainable": learns}
         loaded.append(load(folders[name], dtype=dtype, **how))
         if learns and not setting.full:
             with torch.device(device):
@@ -135,7 +138,7 @@ def build(setting: Setting, folders: dict[str, Path], load: Callable[..., Loaded
             max_steps=9,
             micro_batch_size=WIDTH,
             gradient_accumulation_steps=setting.accumulation,
-            lambda_start=0.5,
+            lambda_start=0.5 if setting.models[1:] else 0.0,
         ),
     )
 
