@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import torch
 
 from hkdcli.models.folders import find_local_folder
@@ -83,10 +82,11 @@ def estimate_host_memory(planned: Planned[Any], fitted: Sequence[FittedPhase]) -
     Returns:
         Bytes.
     """
-    process = psutil.Process().memory_info().rss
     if planned.machine.device == "cpu":
-        return process + max(each.memory.peak for each in fitted)
-    return process + max(_weigh_largest_file(planned, level) for level in planned.stage.recipe.pyramid)
+        return planned.process + max(each.memory.peak for each in fitted)
+    return planned.process + max(
+        _weigh_largest_file(planned, level) for level in planned.stage.recipe.pyramid
+    )
 
 
 def read_seconds_per_step(run: Path, level: str) -> float | None:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from hkdcli.recipe import Level, RunRecipe
 
 
-_AMPLE = 0.9  # of the room
+_AMPLE = 0.9  # share of the room below which a line need not be borne out
+_PROBE = 8  # examples: more take long to rehearse
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,8 @@ def fit_phase(phase: Phase, room: Room) -> FittedPhase:
 def find_largest(phase: Phase, room: Room, *, most: int) -> int:
     """Find the largest number of examples that fit at once.
 
-    Memory grows evenly with the number of equally long examples, so two rehearsals say where the limit is;
-    where that is near, a third one, there, has the last word.
+    Memory grows evenly with the number of equally long examples: one and two of them give a line, and a third
+    rehearsal, where the line ends or at eight, corrects it.
 
     Args:
         phase: to be rehearsed.
@@ -70,13 +71,15 @@ def find_largest(phase: Phase, room: Room, *, most: int) -> int:
     one = room.compute_need(phase.measure(1))
     if one > room.usable or most == 1:
         return int(one <= room.usable)
-    each = room.compute_need(phase.measure(2)) - one
-    count = most if each <= 0 else min(most, 1 + (room.usable - one) // each)
-    if one + each * (count - 1) <= _AMPLE * room.usable:
-        return count
-    while count > 1 and not room.fits(phase.measure(count)):
-        count -= 1 + count // 16
-    return max(1, count)
+
+    def count_fitting(each: float) -> int:
+        return most if each <= 0 else min(most, 1 + int((room.usable - one) / each))
+
+    each: float = room.compute_need(phase.measure(2)) - one
+    probe = min(_PROBE, count_fitting(each))
+    if probe > 2 and one + each * (count_fitting(each) - 1) > _AMPLE * room.usable:
+        each = (room.compute_need(phase.measure(probe)) - one) / (probe - 1)
+    return count_fitting(each)
 
 
 def find_change(

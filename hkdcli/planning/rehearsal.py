@@ -114,6 +114,7 @@ class _Memoryless(TorchDispatchMode):
         return [_empty(each) for each in args], {name: _empty(each) for name, each in given.items()}
 
 
+_MANY = 10**6
 _SAID_TO_BE_FALSE = frozenset({_aten.eq, _aten.isnan, _aten.isinf})
 
 
@@ -220,7 +221,8 @@ def _choose_device(func: Any, tensors: Sequence[Tensor], given: Mapping[str, Any
 def _decide(func: Any, args: Sequence[Any], said: Tensor) -> Tensor:
     """What a comparison of unknown numbers says, as it may decide a shape: all finite, no two equal."""
     is_itself = len(args) > 1 and args[0] is args[1]
-    return torch.full(said.shape, is_itself or func.overloadpacket not in _SAID_TO_BE_FALSE, device=_CPU)
+    answer = torch.tensor(is_itself or func.overloadpacket not in _SAID_TO_BE_FALSE).expand(said.shape)
+    return answer if said.numel() > _MANY else answer.clone()  # of all pixels of a batch: a view of one
 
 
 def _guess_dtype(func: Any) -> torch.dtype:

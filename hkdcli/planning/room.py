@@ -43,6 +43,11 @@ class Room:
         return self.compute_need(memory) <= self.usable
 
 
+def weigh_process() -> int:
+    """Bytes of main memory that this process holds."""
+    return int(psutil.Process().memory_info().rss)
+
+
 def choose_room(device: str, *, gpu_gb: float | None = None, memory_gib: float | None = None) -> Room:
     """Choose what is planned for.
 
@@ -59,7 +64,7 @@ def choose_room(device: str, *, gpu_gb: float | None = None, memory_gib: float |
     """
     if gpu_gb is not None and memory_gib is not None:
         raise UsageError("--gpu and --memory-gib say the same thing", hint="Give one of them.")
-    overhead = _CUDA_OVERHEAD if device == "cuda" else psutil.Process().memory_info().rss
+    overhead = _CUDA_OVERHEAD if device == "cuda" else weigh_process()
     if memory_gib is not None:
         return Room(f"{memory_gib:g} GiB", round(memory_gib * GIB), overhead)
     if gpu_gb is not None:

@@ -17,7 +17,8 @@ from hkdcli.opening import open_pyramid, open_source
 from hkdcli.planning.hollow import build_hollow_model, load_reader
 from hkdcli.planning.known_models import list_known_models, write_known_folder
 from hkdcli.planning.records import Lengths, find_longest, make_up_records
-from hkdcli.reporter import Reporter
+from hkdcli.planning.room import weigh_process
+from hkdcli.reporter import Reporter, SilentReporter
 from hkdcli.runs import RunFolder
 from hkdcli.runtime import Runtime
 
@@ -56,6 +57,7 @@ class Planned(Generic[R]):
         lengths: how long records are, by level.
         stood_in: levels that were planned by their shapes alone, with a stand-in for their tokenizer.
         records: of the training split as a whole; None: made up.
+        process: bytes of this process, which has loaded what a run loads, but no tensor yet.
         signal_bytes: of what each upper model says of a record, once it has been asked.
     """
 
@@ -64,6 +66,7 @@ class Planned(Generic[R]):
     lengths: dict[str, Lengths]
     stood_in: tuple[str, ...]
     records: int | None
+    process: int
     signal_bytes: dict[str, int] = field(default_factory=dict)
 
 
@@ -79,6 +82,7 @@ def open_planned(recipe: R, machine: Machine, work: Path, reporter: Reporter) ->
     Returns:
         The stage. A level whose model is neither here nor known is an OfflineError.
     """
+    process = weigh_process()
     found, stood_in = _find_levels(open_pyramid(recipe), work)
     data, records = _open_records(found, reporter)
     lengths: dict[str, Lengths] = {}
@@ -91,8 +95,8 @@ def open_planned(recipe: R, machine: Machine, work: Path, reporter: Reporter) ->
     longest = known[str(_find_reader(found.pyramid[-1]))][0]
     run = RunFolder(work / "run", resumed=False)
     runtime = Runtime(torch.device("meta"), machine.dtype)
-    stage = Stage(found, {"train": longest}, run, runtime, reporter)
-    return Planned(stage, machine, lengths, stood_in, records)
+    stage = Stage(found, {"train": longest}, run, runtime, SilentReporter())
+    return Planned(stage, machine, lengths, stood_in, records, process)
 
 
 def change_planned(planned: Planned[R], recipe: R, work: Path) -> Planned[R]:

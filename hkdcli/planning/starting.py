@@ -147,7 +147,7 @@ def start_recipe(
 def _fit(
     recipe: Recipe, candidate: Candidate, room: Room, machine: Any, reporter: Reporter
 ) -> tuple[int, int] | str:
-    """How many examples at once fit in every phase, and what the largest one needs; or why it does not fit."""
+    """How many examples at once fit in every phase, and what the largest needs; or why it does not fit."""
     widths, needs = [], []
     with tempfile.TemporaryDirectory(prefix="hkd-init-") as work:
         for phase in list_phases(open_planned(recipe, machine, Path(work), reporter)):
@@ -185,8 +185,9 @@ def _render_body(wishes: Wishes, candidate: Candidate, width: int, steps: int) -
     for place, (name, model, held) in enumerate(candidate.levels):
         quantized = "" if held == "none" else f", quantization: {held}"
         own = f", train: {{max_steps: {max(20, steps // 3)}, learning_rate: 5e-5}}" if place == 0 else ""
-        note = "  # tuned on your labels first; train: null uses it as it comes" if place == 0 else ""
-        yield f"  - {{name: {name}, model: {model}{quantized}{own}}}{note}"
+        if place == 0:
+            yield "  # Tuned on your labels first; train: null uses it as it comes."
+        yield f"  - {{name: {name}, model: {model}{quantized}{own}}}"
     yield "distill:"
     yield "  teachers: parent  # all: every level above teaches, where they fit together"
     if candidate.choice_only:
@@ -198,7 +199,7 @@ def _render_body(wishes: Wishes, candidate: Candidate, width: int, steps: int) -
     yield f"  gradient_accumulation_steps: {_STEP // width}  # {_STEP} examples in a step"
     yield "  learning_rate: 1e-4"
     yield f"  warmup_steps: {max(1, steps // 20)}"
-    yield "  gradient_checkpointing: true  # half the memory or less, a third more time"
+    yield "  gradient_checkpointing: true  # activations are computed again: less memory, slower"
     yield f"  checkpoint_every: {max(10, steps // 10)}"
     yield from _render_watching(wishes.data, steps)
 
