@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from hkdcli.errors import DataError, UsageError
@@ -42,7 +43,8 @@ def write_first_recipe(
     counts = {split: _count_labelled(path, data.images, reporter) for split, path in data.splits.items()}
     wishes = Wishes(name, data.splits, data.images, counts["train"])
     started = start_recipe(wishes, gpu_gb=gpu_gb, memory_gib=memory_gib, reporter=reporter)
-    write_atomic(out, started.text.replace("THIS_FILE", str(out)).encode())
+    own_name = shlex.quote(str(out)).replace("\n", " ")  # it stands in comments
+    write_atomic(out, started.text.replace("THIS_FILE", own_name).encode())
     return _describe(out, started, counts)
 
 

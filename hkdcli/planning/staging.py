@@ -83,6 +83,7 @@ def open_planned(recipe: R, machine: Machine, work: Path, reporter: Reporter) ->
         The stage. A level whose model is neither here nor known is an OfflineError.
     """
     process = weigh_process()
+    _refuse_runs_to_come(recipe)
     found, stood_in = _find_levels(open_pyramid(recipe), work)
     data, records = _open_records(found, reporter)
     lengths: dict[str, Lengths] = {}
@@ -189,12 +190,6 @@ def _find_levels(recipe: R, work: Path) -> tuple[R, tuple[str, ...]]:
     levels, stood_in, missing = [], [], []
     for level in recipe.pyramid:
         name = level.model.partition("@")[0]
-        if _is_run_to_come(level.model):
-            raise UsageError(
-                f"{level.name}: {level.model} is no model and no finished run yet",
-                hint="Plan the recipe that makes it first, or name the model that it comes from: "
-                f"pyramid.{level.name}.model=...",
-            )
         if find_local_folder(level.model) is None and name in list_known_models():
             folder = work / "models" / name.replace("/", "--")
             if not folder.is_dir():
@@ -214,8 +209,21 @@ def _find_levels(recipe: R, work: Path) -> tuple[R, tuple[str, ...]]:
     return recipe.model_copy(update={"pyramid": tuple(levels)}), tuple(stood_in)
 
 
-def _is_run_to_come(model: str) -> bool:
-    return model.startswith("runs/") and not Path(model).exists()
+def _refuse_runs_to_come(recipe: RunRecipe) -> None:
+    """Refuse levels of a run that is not there yet, all at once: what they are is not known."""
+    to_come = [
+        level
+        for level in recipe.pyramid
+        if (level.level is not None or level.model.startswith("runs/")) and not Path(level.model).exists()
+    ]
+    if to_come:
+        names = ", ".join(f"{level.name} ({level.model})" for level in to_come)
+        models = " ".join(f"pyramid.{each.name}.model=..." for each in to_come)
+        levels = "".join(f" pyramid.{each.name}.level=null" for each in to_come if each.level is not None)
+        raise UsageError(
+            f"{recipe.name}: is about levels of a run that is not here yet: {names}",
+            hint=f"Plan the recipe of that run, or name what its levels come from: {models}{levels}",
+        )
 
 
 def _find_reader(level: Level) -> Path:

@@ -126,7 +126,7 @@ def start_recipe(
     passed: list[tuple[str, str]] = []
     for candidate in CANDIDATES:
         reporter.note(f"trying {candidate}")
-        recipe = build_recipe(_render(wishes, candidate, 1, ""), Recipe)
+        recipe = build_recipe(render_recipe_text(wishes, candidate, 1, ""), Recipe)
         machine = choose_machine(recipe, named=gpu_gb is not None or memory_gib is not None)
         room = choose_room(machine.device, gpu_gb=gpu_gb, memory_gib=memory_gib)
         try:
@@ -138,7 +138,7 @@ def start_recipe(
             passed.append((str(candidate), found))
             continue
         width, need = found
-        text = _render(wishes, candidate, width, f"{need / GIB:.1f} GiB on {room.name}")
+        text = render_recipe_text(wishes, candidate, width, f"{need / GIB:.1f} GiB on {room.name}")
         return Started(text, candidate, width, need, room, tuple(passed))
     tried = "\n".join(f"  {name}: {why}" for name, why in passed)
     raise MachineLimitError(f"no known pyramid fits:\n{tried}", hint="Plan for a larger card with --gpu GB.")
@@ -161,7 +161,18 @@ def _fit(
         return width, max(room.compute_need(phase.measure(width)) for phase in needs)
 
 
-def _render(wishes: Wishes, candidate: Candidate, width: int, need: str) -> str:
+def render_recipe_text(wishes: Wishes, candidate: Candidate, width: int, need: str) -> str:
+    """Write a pyramid as a recipe with comments.
+
+    Args:
+        wishes: what it is for.
+        candidate: the pyramid.
+        width: examples at once.
+        need: for people, what it needs.
+
+    Returns:
+        YAML; THIS_FILE stands for its own name.
+    """
     steps = max(50, ceil(_EPOCHS * wishes.records / _STEP))
     return "\n".join(
         [*_render_head(wishes, candidate, need), *_render_body(wishes, candidate, width, steps), ""]

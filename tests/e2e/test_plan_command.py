@@ -163,7 +163,8 @@ def test_a_measured_rate_gives_the_time(models, tmp_path):
     [
         (["--gpu", "24", "--memory-gib", "3"], 2, "--gpu and --memory-gib"),
         (["pyramid.large.model=some-org/some-model"], 7, "some-org/some-model"),
-        (["pyramid.large.model=runs/not-yet"], 2, "runs/not-yet is no model and no finished run"),
+        (["pyramid.large.model=runs/not-yet"], 2, "levels of a run that is not here yet: large (runs/not-yet)"),
+        (["pyramid.large.level=top", "pyramid.large.model=nowhere"], 2, "pyramid.large.level=null"),
         (["runtime.device=cuda"], 2, "no GPU here to plan for"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A hollow model has the very tensors of a loaded one: names, shapes, types and bytes, quantized and adapted."""
+"""A hollow model has the very tensors of a loaded one: names, shapes, types, bytes, quantized and adapted."""
 
 import pytest
 import torch

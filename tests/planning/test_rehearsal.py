@@ -86,7 +86,7 @@ def test_autocast_computes_low_and_casts_a_trained_weight_once():
 
 
 def test_attention_holds_no_matrix_of_weights():
-    """For 512 tokens and 4 heads the weights alone would be 4 MiB; what is held is of the size of the inputs."""
+    """For 512 tokens and 4 heads the weights alone would be 4 MiB; what is held is as large as the inputs."""
     ledger = Ledger()
     with rehearse(ledger):
         query = torch.empty(1, 4, 512, 16, device=META, requires_grad=True)
