@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from hkdcli.data.batches import Batch
 from hkdcli.distill.order import Draw
@@ -61,15 +62,16 @@ class HollowSource:
         return self.source.list_ids(draws)
 
     def load(self, draws: Sequence[Draw]) -> Batch:
-        """The examples drawn; pixels are made anew each time, as their memory counts anew."""
+        """The examples drawn, as they are beside the device: they count once they are moved to it."""
         key = tuple(draw.index for draw in draws)
-        if key not in self._known:
-            self._known[key] = hollow_out(self.source.load(draws))
-        return hollow_out(self._known[key])
+        with _disable_current_modes():
+            if key not in self._known:
+                self._known[key] = hollow_out(self.source.load(draws))
+            return hollow_out(self._known[key])
 
 
 def hollow_out(batch: Batch) -> Batch:
-    """The batch with floating-point inputs that have no memory; a rehearsal counts them."""
+    """The batch with floating-point inputs that have no memory."""
     inputs = {
         name: torch.empty(value.shape, dtype=value.dtype, device=META)
         if isinstance(value, Tensor) and value.is_floating_point()

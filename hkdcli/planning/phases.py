@@ -178,7 +178,7 @@ def _plan_asking(planned: Planned[RefineRecipe], upper: UpperModel) -> Phase:
         source = _build_hollow_source(_lengthen(planned.stage, width), upper, width)
 
         def ask() -> None:
-            said = live(source.load(_draw(width)))
+            said = live(source.load(_draw(width)).to(torch.device("cpu")))  # moved, so it counts
             planned.signal_bytes[upper.level.name] = _weigh(said) // width
 
         return _rehearse_forward(live, ask)
