@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 _AMPLE = 0.9  # share of the room below which a line need not be borne out
-_PROBE = 8  # examples: more take long to rehearse
+_PROBE = 4  # examples: more take long to rehearse
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def find_largest(phase: Phase, room: Room, *, most: int) -> int:
     """Find the largest number of examples that fit at once.
 
     Memory grows evenly with the number of equally long examples: one and two of them give a line, and a third
-    rehearsal, where the line ends or at eight, corrects it.
+    rehearsal, where the line ends or at four, corrects it.
 
     Args:
         phase: to be rehearsed.

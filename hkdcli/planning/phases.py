@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
+from hkdcli.distill.asking import tell_reading
 from hkdcli.distill.assembly import build_source
 from hkdcli.distill.levels import Stage
 from hkdcli.distill.live_signals import LiveSignals, LiveUpper
@@ -135,7 +136,11 @@ def _plan_refining(planned: Planned[RefineRecipe], coupling: Coupling) -> Phase:
 
     def measure(width: int) -> TrainingMemory:
         student, objective, uppers = build()
-        sources = [_build_hollow_source(stage, upper, width) for upper in coupling.uppers]
+        alike = [tell_reading(upper) == tell_reading(student) for upper in coupling.uppers]
+        sources = [
+            None if shared else _build_hollow_source(stage, upper, width)
+            for upper, shared in zip(coupling.uppers, alike, strict=True)
+        ]
         signals = LiveSignals(uppers, sources)
         return rehearse_training(
             AnswerModel(student.model, coupling.states),

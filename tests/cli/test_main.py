@@ -309,7 +309,7 @@ def test_c16_help_is_light_and_quick() -> None:
             after.children_user + after.children_system - before.children_user - before.children_system
         )
         assert not modules & set(HEAVY)
-    assert min(spent_s) < 0.45  # the best of three: other work on the machine slows caches, not the program
+    assert min(spent_s) < 0.5  # the best of three: other work on the machine slows caches, not the program
 
 
 def test_c16_a_bad_recipe_and_evaluate_never_load_torch(tmp_path: Path) -> None:
