@@ -24,7 +24,7 @@ def steady_process(monkeypatch):
 @pytest.fixture
 def small_world(tmp_path, monkeypatch):
     """Two pyramids of tiny models, of which the stronger one needs more."""
-    large = save_tiny_qwen(tmp_path / "large", hidden_size=256, layers=8)
+    large = save_tiny_qwen(tmp_path / "large", hidden_size=256, layers=3)
     small = save_tiny_qwen(tmp_path / "small", seed=1)
     strong = Candidate((("large", str(large), "nf4"), ("middle", str(large), "none")))
     weak = Candidate((("middle", str(small), "none"), ("small", str(small), "none")))
