@@ -14,13 +14,23 @@ from hkdcli.console import Console
 Gpu = Annotated[
     float | None,
     typer.Option(
-        "--gpu", metavar="GB", min=1, help="For a card of 24, 40, 80 ... GB.", show_default="this machine"
+        "--gpu",
+        metavar="GB",
+        min=1,
+        max=10**6,
+        help="For a card of 24, 40, 80 ... GB.",
+        show_default="this machine",
     ),
 ]
 MemoryGib = Annotated[
     float | None,
     typer.Option(
-        "--memory-gib", metavar="GIB", min=0.01, help="For so much memory.", show_default="this machine"
+        "--memory-gib",
+        metavar="GIB",
+        min=0.01,
+        max=10**6,
+        help="For so much memory.",
+        show_default="this machine",
     ),
 ]
 

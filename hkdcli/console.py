@@ -200,13 +200,18 @@ def _clean_cell(text: str) -> str:
 
 
 def _show_table(table: Table) -> None:
-    if is_terminal(sys.stdout):
-        _print_rich_table(table)
-        return
     rows = [[_clean_cell(cell) for cell in row] for row in (table.header, *table.rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    if is_terminal(sys.stdout) and (table.is_text or _leaves_numbers_whole(widths)):
+        _print_rich_table(table)
+        return
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     _print(sys.stdout, "\n".join([table.title, *(line.rstrip() for line in lines)]))
+
+
+def _leaves_numbers_whole(widths: list[int]) -> bool:
+    """Whether short columns fit into the terminal beside wrapped words; rich would cut numbers short."""
+    return sum(min(width, 12) + 4 for width in widths) <= _rich(sys.stdout).width
 
 
 def _print_rich_table(table: Table) -> None:

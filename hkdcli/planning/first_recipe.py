@@ -39,13 +39,21 @@ def write_first_recipe(
     Returns:
         What was chosen, and why nothing larger.
     """
+    _check_printable(out, data)
     check_output(out, overwrite=overwrite, resumable=False, inputs=data.splits.values())
     counts = {split: _count_labelled(path, data.images, reporter) for split, path in data.splits.items()}
     wishes = Wishes(name, data.splits, data.images, counts["train"])
     started = start_recipe(wishes, gpu_gb=gpu_gb, memory_gib=memory_gib, reporter=reporter)
-    own_name = shlex.quote(str(out)).replace("\n", " ")  # it stands in comments
+    own_name = shlex.quote(str(out))
     write_atomic(out, started.text.replace("THIS_FILE", own_name).encode())
     return _describe(out, started, counts)
+
+
+def _check_printable(out: Path, data: OwnData) -> None:
+    """A line break in a path would end a comment of the recipe; other control characters YAML refuses."""
+    for path in (out, data.images, *data.splits.values()):
+        if path is not None and not str(path).isprintable():
+            raise UsageError(f"{str(path)!r}: has characters that a recipe cannot hold", hint="Rename it.")
 
 
 def _count_labelled(path: Path, images: Path | None, reporter: Reporter) -> int:
@@ -77,9 +85,10 @@ def _describe(out: Path, started: Started, counts: dict[str, int]) -> Outcome:
         "passed_over": [{"pyramid": name, "reason": why} for name, why in started.passed_over],
     }
     tables = [Table("Passed over", ("pyramid", "why"), started.passed_over)] if started.passed_over else []
+    path = shlex.quote(str(out))
     text = (
         f"{out}: {started.candidate}, {started.micro_batch_size} at once; "
         f"{started.need / GIB:.1f} of {started.room.usable / GIB:.1f} GiB on {started.room.name}\n"
-        f"next: hkd plan {out}; hkd doctor {out}; hkd distill-online {out}"
+        f"next: hkd plan {path}; hkd doctor {path}; hkd distill-online {path}"
     )
     return Outcome(document, tables=tables, text=text)

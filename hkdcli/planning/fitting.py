@@ -92,7 +92,7 @@ def find_change(
 
     A smaller micro-batch with as many examples in a step is the smallest: it learns the same. Then come
     single changes, the most harmless first, then more and more of them together; each with as large a
-    micro-batch as fits.
+    micro-batch as fits, and none that the others make needless.
 
     Args:
         recipe: as it is.
@@ -104,20 +104,61 @@ def find_change(
         The changes as `key=value`; None: nothing makes it fit.
     """
     for changes in _list_changes(recipe, phase):
-        changed = replan(changes) if changes else phase
-        largest = find_largest(changed, room, most=phase.batch_size)
-        if largest:
-            return (*changes, *_shrink(phase, largest))
+        shrunk = _try(recipe, phase, room, replan, changes)
+        if shrunk is not None:
+            return _leave_out_needless(recipe, phase, room, replan, changes, shrunk)
     return None
 
 
-def _shrink(phase: Phase, largest: int) -> tuple[str, ...]:
-    """Fewer examples at once, and as many in a step."""
-    if largest >= phase.batch_size:
+_Replan = Callable[[Sequence[str]], Phase]
+
+
+def _try(
+    recipe: RunRecipe, phase: Phase, room: Room, replan: _Replan, changes: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """The changes, with as large a micro-batch as fits; None: not even one example fits."""
+    changed = replan(changes) if changes else phase
+    for width in range(find_largest(changed, room, most=phase.batch_size), 0, -1):
+        # What the line promises is borne out, as the plan of the changed recipe will be.
+        if _count_shared_step(recipe, phase) % width == 0 and room.fits(changed.measure(width)):
+            return (*changes, *_shrink(recipe, phase, width))
+    return None
+
+
+def _leave_out_needless(
+    recipe: RunRecipe,
+    phase: Phase,
+    room: Room,
+    replan: _Replan,
+    changes: tuple[str, ...],
+    found: tuple[str, ...],
+) -> tuple[str, ...]:
+    """The first few changes together may hold one that the later ones make needless."""
+    for change in changes if len(changes) > 1 else ():
+        fewer = tuple(each for each in changes if each != change)
+        without = _try(recipe, phase, room, replan, fewer)
+        if without is not None:
+            changes, found = fewer, without
+    return found
+
+
+def _count_shared_step(recipe: RunRecipe, phase: Phase) -> int:
+    """Examples of the step that a smaller micro-batch has to divide."""
+    if phase.doing == "train":
+        return phase.most
+    return recipe.train.micro_batch_size * recipe.train.gradient_accumulation_steps
+
+
+def _shrink(recipe: RunRecipe, phase: Phase, width: int) -> tuple[str, ...]:
+    """Fewer examples at once, and as many in a step; an upper model is asked as many as `train` says."""
+    if width >= phase.batch_size:
         return ()
-    width = max(width for width in range(1, largest + 1) if phase.most % width == 0)
-    where = f"pyramid.{phase.level}.train"
-    return f"{where}.micro_batch_size={width}", f"{where}.gradient_accumulation_steps={phase.most // width}"
+    where = f"pyramid.{phase.level}.train" if phase.doing == "train" else "train"
+    smaller = f"{where}.micro_batch_size={width}"
+    base = recipe.pyramid[-1].train
+    if phase.doing == "ask" and base is not None and base.micro_batch_size != phase.batch_size:
+        return (smaller,)  # the student has a size of its own, and keeps its step
+    return smaller, f"{where}.gradient_accumulation_steps={_count_shared_step(recipe, phase) // width}"
 
 
 def _list_changes(recipe: RunRecipe, phase: Phase) -> Iterator[tuple[str, ...]]:
@@ -130,7 +171,7 @@ def _list_changes(recipe: RunRecipe, phase: Phase) -> Iterator[tuple[str, ...]]:
 
 def _list_single_changes(recipe: RunRecipe, phase: Phase) -> Iterator[str]:
     levels = {level.name: level for level in recipe.pyramid}
-    level = levels[phase.level]
+    level = levels.get(phase.level, recipe.pyramid[-1])  # the snapshot is the base as it was
     if phase.doing == "train" and level.train is not None and not level.train.gradient_checkpointing:
         yield f"pyramid.{level.name}.train.gradient_checkpointing=true"
     above = [levels[name] for name in phase.beside if name in levels]
@@ -142,7 +183,7 @@ def _list_single_changes(recipe: RunRecipe, phase: Phase) -> Iterator[str]:
         yield "distill.teachers=parent"
     if recipe.mutual:
         yield "distill.mutual=false"
-    if phase.doing == "train" and not isinstance(recipe, Recipe) and phase.beside:
+    if phase.doing == "train" and not isinstance(recipe, Recipe) and phase.beside and recipe.augment is None:
         yield "refine.signals=stored"
 
 

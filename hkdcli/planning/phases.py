@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from hkdcli.distill.asking import tell_reading
 from hkdcli.distill.assembly import build_source
@@ -163,8 +165,9 @@ class _Stored:
 
     def __call__(self, batch: Any, draws: Any) -> Any:
         if self.signals is not None:
-            with rehearse(Ledger()), torch.no_grad():
-                self.said, self.signals = self.signals(batch, draws), None
+            with _disable_current_modes(), rehearse(Ledger()), torch.no_grad():
+                said, self.signals = self.signals(batch, draws), None
+            self.said = deepcopy(said)  # the copy is made here, and counted
         return self.said
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from hkdcli.errors import UsageError
 from hkdcli.planning.costs import Disk, compute_disk, estimate_host_memory, estimate_seconds
 from hkdcli.planning.fitting import FittedPhase, find_change, fit_phase
 from hkdcli.planning.phases import Phase, list_phases
@@ -80,10 +81,18 @@ def make_plan(
 
     Returns:
         The plan.
+
+    Raises:
+        UsageError: a card is named for a recipe that computes on the CPU.
     """
     recipe = read_recipe(path, kind, overrides)
     machine = choose_machine(recipe, named=gpu_gb is not None or memory_gib is not None)
     room = choose_room(machine.device, gpu_gb=gpu_gb, memory_gib=memory_gib)
+    if gpu_gb is not None and machine.device == "cpu":
+        raise UsageError(
+            "--gpu names a card, and this recipe computes on the CPU (runtime.device: cpu)",
+            hint="Add runtime.device=cuda, or give --memory-gib for main memory.",
+        )
     folder = run or Path("runs") / recipe.name
     with tempfile.TemporaryDirectory(prefix="hkd-plan-") as work:
         planned = open_planned(recipe, machine, Path(work), reporter)
@@ -146,26 +155,29 @@ class _Changer:
     def find(self, fitted: Sequence[FittedPhase]) -> tuple[str, ...] | None:
         """The changes, empty where all fits; None: none was found.
 
-        A change for one phase is in force when the next one is looked at.
+        A change for one phase is in force when the next one is looked at. Where a change makes phases that
+        there were not, as stored signals do, they have to fit too.
         """
         changes: tuple[str, ...] = ()
-        for place, each in enumerate(fitted):
-            if each.fits:
-                continue
-            phase, recipe = self._replan(changes, place)
-            if self.room.fits(phase.measure(phase.batch_size)):
-                continue
+        fit = {(each.phase.doing, each.phase.level) for each in fitted if each.fits}
+        waiting = [each.phase for each in fitted if not each.fits]
+        while waiting:
+            phase = waiting[0]
 
-            def replan(more: Sequence[str], place: int = place, before: tuple[str, ...] = changes) -> Phase:
-                return self._replan((*before, *more), place)[0]
+            def replan(more: Sequence[str], phase: Phase = phase, before: tuple[str, ...] = changes) -> Phase:
+                phases = self._replan((*before, *more))[1]
+                return next(p for p in phases if (p.doing, p.level) == (phase.doing, phase.level))
 
+            recipe = self._replan(changes)[0]
             found = find_change(recipe, phase, self.room, replan)
             if found is None:
                 return None
             changes += found
+            fit.add((phase.doing, phase.level))
+            others = (p for p in self._replan(changes)[1] if (p.doing, p.level) not in fit)
+            waiting = [p for p in others if not self.room.fits(p.measure(p.batch_size))]
         return changes
 
-    def _replan(self, changes: Sequence[str], place: int) -> tuple[Phase, RunRecipe]:
+    def _replan(self, changes: Sequence[str]) -> tuple[RunRecipe, list[Phase]]:
         recipe = read_recipe(self.path, self.kind, [*self.overrides, *changes])
-        changed = change_planned(self.planned, recipe, self.work)
-        return list_phases(changed)[place], recipe
+        return recipe, list_phases(change_planned(self.planned, recipe, self.work))

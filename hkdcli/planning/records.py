@@ -29,6 +29,7 @@ class Lengths:
     Attributes:
         records: in the data.
         looked_at: how many of them were read.
+        unreadable: how many more would have been, but their images cannot be opened.
         median: of all tokens.
         longest: of those looked at, which are the likeliest to be.
         image_median: of the image tokens.
@@ -37,6 +38,7 @@ class Lengths:
 
     records: int
     looked_at: int
+    unreadable: int
     median: int
     longest: int
     image_median: int
@@ -93,10 +95,15 @@ def find_longest(dataset: Dataset, processor: Any) -> tuple[Dataset, Lengths]:
         The dataset with its longest examples first, and only those that were looked at; the lengths.
 
     Raises:
-        DataError: no image of those looked at can be opened.
+        DataError: no record has gold, or no image of those looked at can be opened.
     """
     collator = Collator(processor)
     candidates = _choose(dataset)
+    if not candidates:
+        raise DataError(
+            f"{dataset.name}: none of {len(dataset.examples)} records has gold",
+            hint="training needs correct_choice in every record",
+        )
     measured = []
     for example in candidates:
         try:
@@ -111,6 +118,7 @@ def find_longest(dataset: Dataset, processor: Any) -> tuple[Dataset, Lengths]:
     found = Lengths(
         records=len(dataset.examples),
         looked_at=len(measured),
+        unreadable=len(candidates) - len(measured),
         median=round(median(lengths)),
         longest=lengths[0],
         image_median=round(median(images)),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 
+from hkdcli.atomic import disk_errors
 from hkdcli.distill.levels import Stage, TrainedLevel, get_start
 from hkdcli.errors import OfflineError, UsageError
 from hkdcli.models.adapters import attach_lora
@@ -93,7 +94,8 @@ def open_planned(recipe: R, machine: Machine, work: Path, reporter: Reporter) ->
         if folder not in known:
             known[folder] = find_longest(data, load_reader(Path(folder)))
         lengths[level.name] = known[folder][1]
-    longest = known[str(_find_reader(found.pyramid[-1]))][0]
+    longest, looked_at = known[str(_find_reader(found.pyramid[-1]))]
+    _warn_of_unreadable(data.name, looked_at, reporter)
     run = RunFolder(work / "run", resumed=False)
     runtime = Runtime(torch.device("meta"), machine.dtype)
     stage = Stage(found, {"train": longest}, run, runtime, SilentReporter())
@@ -193,7 +195,8 @@ def _find_levels(recipe: R, work: Path) -> tuple[R, tuple[str, ...]]:
         if find_local_folder(level.model) is None and name in list_known_models():
             folder = work / "models" / name.replace("/", "--")
             if not folder.is_dir():
-                write_known_folder(list_known_models()[name], folder)
+                with disk_errors(work):
+                    write_known_folder(list_known_models()[name], folder)
             level = level.model_copy(update={"model": str(folder)})
             stood_in.append(level.name)
         elif find_local_folder(level.model) is None:
@@ -230,6 +233,14 @@ def _find_reader(level: Level) -> Path:
     from hkdcli.models.locating import locate_model
 
     return locate_model(level.model, adapter=level.adapter, download=False).processor
+
+
+def _warn_of_unreadable(name: str, lengths: Lengths, reporter: Reporter) -> None:
+    if lengths.unreadable:
+        seen = (
+            f"{name}: the images of {lengths.unreadable} of {lengths.looked_at + lengths.unreadable} records"
+        )
+        reporter.warn(f"{seen} looked at cannot be opened, and a training would stop there; see hkd doctor")
 
 
 def _open_records(recipe: RunRecipe, reporter: Reporter) -> tuple[Dataset, int | None]:

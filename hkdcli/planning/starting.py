@@ -187,11 +187,11 @@ def _render_head(wishes: Wishes, candidate: Candidate, need: str) -> Iterator[st
 
 
 def _render_body(wishes: Wishes, candidate: Candidate, width: int, steps: int) -> Iterator[str]:
-    yield f"name: {json.dumps(wishes.name)}"
+    yield f"name: {_quote(wishes.name)}"
     yield "data:"
     for split, file in wishes.data.items():
-        images = "" if wishes.images is None else f", images: {json.dumps(str(wishes.images))}"
-        yield f"  {split}: {{file: {json.dumps(str(file))}{images}}}"
+        images = "" if wishes.images is None else f", images: {_quote(str(wishes.images))}"
+        yield f"  {split}: {{file: {_quote(str(file))}{images}}}"
     yield "pyramid:  # largest first; the last one is what you deploy"
     for place, (name, model, held) in enumerate(candidate.levels):
         quantized = "" if held == "none" else f", quantization: {held}"
@@ -213,6 +213,11 @@ def _render_body(wishes: Wishes, candidate: Candidate, width: int, steps: int) -
     yield "  gradient_checkpointing: true  # activations are computed again: less memory, slower"
     yield f"  checkpoint_every: {max(10, steps // 10)}"
     yield from _render_watching(wishes.data, steps)
+
+
+def _quote(text: str) -> str:
+    """A string of YAML, which does not read two escapes as the one character that JSON means by them."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _render_watching(data: Mapping[str, Path], steps: int) -> Iterator[str]:
