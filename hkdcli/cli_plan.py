@@ -29,7 +29,7 @@ MemoryGib = Annotated[
         metavar="GIB",
         min=0.01,
         max=10**6,
-        help="For so much memory.",
+        help="For a GPU of so much memory.",
         show_default="this machine",
     ),
 ]

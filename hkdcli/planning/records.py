@@ -12,8 +12,10 @@ from PIL import Image
 from hkdcli.data.collate import Collator
 from hkdcli.data.datasets import Dataset
 from hkdcli.data.examples import Choice, Example
+from hkdcli.data.image_files import resolve_image
 from hkdcli.data.images import ImageError, ImageFolder, ImageSource, LoadedImage, compute_pixel_hash
 from hkdcli.data.prompts import identity_presentation
+from hkdcli.data.refusals import RefusedRowError
 from hkdcli.errors import DataError
 
 # As many are looked at: the largest pictures, the longest texts, the flattest pictures, and others evenly.
@@ -155,9 +157,12 @@ def _read_size(images: ImageSource, name: str) -> tuple[int, int]:
     if not isinstance(images, ImageFolder):
         return (0, 0)  # drawn on demand, all of one size
     try:
-        with Image.open(images.root / name) as image:
+        path = resolve_image(images.root, name, allow_outside_root=images.policy.allow_outside_root)
+        if not path.is_file():
+            return (0, 0)
+        with Image.open(path) as image:
             return image.size
-    except (OSError, ValueError, Image.DecompressionBombError):
+    except (RefusedRowError, OSError, ValueError, Image.DecompressionBombError):
         return (0, 0)
 
 

@@ -10,6 +10,7 @@ What differs from a real device, and is left to `room`: a library's workspace an
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -129,12 +130,25 @@ def rehearse(ledger: Ledger) -> Iterator[None]:
         None: While it lasts.
     """
     casts = _Casts()
-    with _Memoryless(ledger), ExitStack() as stack:
+    with _Memoryless(ledger), _without_collections(), ExitStack() as stack:
         stack.enter_context(patch.object(torch, "clear_autocast_cache", casts.forget))
         stack.enter_context(patch.object(F, "scaled_dot_product_attention", casts.wrap(_attend)))
         for module, name in _COMPUTED_LOW:
             stack.enter_context(patch.object(module, name, casts.wrap(getattr(module, name))))
         yield
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Without collections of cycles: when one comes depends on all that this process has done before."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 # What autocast computes in bfloat16: it knows no meta device, so it is done by hand.
