@@ -156,16 +156,19 @@ def open_source(source: DataSource, care: Care) -> Dataset:
     )
 
 
-def find_model(model: str, level: str | None, *, seen: frozenset[Path] = frozenset()) -> ModelSource:
+def find_model(
+    model: str, level: str | None, *, download: bool = True, seen: frozenset[Path] = frozenset()
+) -> ModelSource:
     """Find what to load: a level of a run, or the model itself.
 
     Args:
         model: A run folder, model folder, hub id or scenes:NAME.
         level: A level of the run; null is the distilled base.
+        download: Whether a model of the hub is fetched, should it not be here.
         seen: Runs that led here, each naming the next.
 
     Returns:
-        What to load. A model of the hub is fetched: `find_model_folder` says what is refused.
+        What to load; where a model is fetched, `find_model_folder` says what is refused.
 
     Raises:
         UsageError: A level was asked of something that is no run, the run has no such level, or has not
@@ -175,7 +178,7 @@ def find_model(model: str, level: str | None, *, seen: frozenset[Path] = frozens
     if not (folder / "manifest.json").is_file():
         if level is not None:
             raise UsageError(f"{model}: is no run folder, so it has no level {level}")
-        return ModelSource(model, **_read_held(_find_folder(model)))
+        return ModelSource(model, **_read_held(_find_folder(model, download)))
     try:
         pyramid = json.loads((folder / "manifest.json").read_bytes())["recipe"]["pyramid"]
         names = [entry["name"] for entry in pyramid]
@@ -196,12 +199,14 @@ def find_model(model: str, level: str | None, *, seen: frozenset[Path] = frozens
     return _find_level(folder, place, pyramid[place], is_base=is_base, seen=seen | {folder.resolve()})
 
 
-def _find_folder(model: str) -> Path:
-    """Where a model is, or would be; one of the hub is fetched, for it may say how it is held."""
-    from hkdcli.models.folders import find_model_folder
+def _find_folder(model: str, download: bool) -> Path:
+    """Where a model is, or would be; one of the hub has to be here, for it may say how it is held."""
+    from hkdcli.models.folders import find_local_folder, find_model_folder
     from hkdcli.models.hub import is_hub_id
 
-    return find_model_folder(model) if is_hub_id(model) else Path(model)
+    if not is_hub_id(model):
+        return Path(model)
+    return find_model_folder(model) if download else find_local_folder(model) or Path(model)
 
 
 def _read_held(folder: Path) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def _examine_model(
     from hkdcli.runtime import choose_runtime
 
     source = examination.look(
-        "model.source", lambda: Finding(target, value=find_model(target, options.level))
+        "model.source", lambda: Finding(target, value=find_model(target, options.level, download=False))
     )
     if source is not None:
         plan = Plan(source, runtime or choose_runtime("cpu"), options.base, options.quantization)

@@ -20,7 +20,8 @@ from typer.main import get_command
 from hkdcli.__main__ import main
 from hkdcli.augment import operations
 from hkdcli.cli import app
-from hkdcli.planning import known_models, staging, starting
+from hkdcli.planning import fitting, known_models, staging, starting
+from hkdcli.planning.records import make_up_records
 from hkdcli.recipe import Recipe
 from hkdcli.recipe_augment import AugmentRecipe
 from hkdcli.recipe_file import read_recipe
@@ -239,8 +240,10 @@ def check_submit(words: Sequence[str], folder: Path) -> None:
 
 
 def check_plan(words: Sequence[str], folder: Path) -> None:
-    """As printed, but of models with few layers, which are planned in a fraction of the time."""
-    with of_few_layers():
+    """As printed, but of models with few layers and few pictures, planned in a fraction of the time."""
+    with of_few_layers() as patch:
+        patch.setattr(fitting, "_PROBE", 2)
+        patch.setattr(staging, "make_up_records", lambda: make_up_records(1))
         assert main([*words[1:], "--out", str(folder / "run")]) == 0
 
 

@@ -189,16 +189,15 @@ def test_planning_asks_no_network_and_leaves_nothing_behind(tmp_path):
         tmp_path,
         data={"train": {"file": "absent.json"}},
         pyramid=[
-            {"name": "500m", "model": "HuggingFaceTB/SmolVLM-500M-Instruct", "train": None},
             {"name": "256m", "model": "HuggingFaceTB/SmolVLM-256M-Instruct@main"},
         ],
-        train={"max_steps": 4, "micro_batch_size": 1},
+        train={"max_steps": 4, "micro_batch_size": 1, "gradient_checkpointing": True},
         runtime={},
     )
     command = [sys.executable, "-c", program, "plan", str(recipe), "--gpu", "8", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["levels_by_shape"] == ["500m", "256m"]
-    assert found["disk_gib"]["download"] == pytest.approx(2 * (507_482_304 + 256_484_928) / GIB, rel=1e-3)
+    assert found["levels_by_shape"] == ["256m"]
+    assert found["disk_gib"]["download"] == pytest.approx(2 * 256_484_928 / GIB, rel=1e-3)
     assert list((tmp_path / "tmp").iterdir()) == []
