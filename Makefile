@@ -16,7 +16,8 @@ quickstart: $(STAMP)
 	$(BIN)/hkd evaluate runs/quickstart-refine/p.jsonl scenes:test
 
 test: $(STAMP)
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	# One thread each: two processes of two threads on two cores spend their time waiting for each other.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow

@@ -90,6 +90,7 @@ def test_the_proposed_change_fits_and_learns_from_as_many_examples(models, tmp_p
     assert plan(recipe, *found["change"], "--memory-gib", two)["fits"]
 
 
+@pytest.mark.slow
 def test_more_is_changed_where_a_smaller_micro_batch_is_not_enough(models, tmp_path):
     changes = {"train": {"max_steps": 4, "micro_batch_size": 1}}
     recipe = write_recipe(tmp_path / "r.yaml", models, **changes)

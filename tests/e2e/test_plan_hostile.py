@@ -74,6 +74,7 @@ def test_a_card_for_a_recipe_of_the_cpu_is_refused(models, tmp_path):
     assert "runtime.device: cpu" in said.err
 
 
+@pytest.mark.slow
 def test_where_an_upper_model_does_not_fit_it_is_asked_about_fewer_at_once(models, tmp_path):
     recipe = write_recipe(tmp_path / "r.yaml", models, refine={"signals": "stored", "snapshot": True})
     phases = plan(recipe, "--memory-gib", 8)["phases"]
@@ -135,6 +136,7 @@ def test_a_recipe_of_a_run_to_come_says_how_to_plan_it(models, tmp_path):
     assert plan(recipe, *named, "pyramid.large.level=null", "--memory-gib", 4)["fits"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_a_limit_of_the_machine(tmp_path):
     """R03: the folder of a known model's configuration cannot be written."""
     smol = "HuggingFaceTB/SmolVLM-256M-Instruct"
