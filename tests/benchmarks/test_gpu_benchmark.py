@@ -28,6 +28,8 @@ from hkdcli.planning.hollow import count_bytes
 from hkdcli.planning.lesson import TrainingMemory
 from hkdcli.planning.staging import Machine
 
+pytestmark = pytest.mark.slow
+
 TINY = ["--tiny", "--steps", "1", "--micro-batch-sizes", "1,2"]
 SHAPES = Shapes(Machine("cpu", torch.float32), tiny=True)
 

@@ -64,6 +64,7 @@ def test_phases_parts_and_need_add_up(models, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_the_largest_micro_batch_fits_and_one_more_does_not(models, tmp_path):
     recipe = write_recipe(tmp_path / "r.yaml", models)
     one, four = (
@@ -125,6 +126,7 @@ def test_a_recipe_of_stage_two_asks_first_and_trains_alone(models, tmp_path):
     assert live["disk_gib"]["signals"] == 0
 
 
+@pytest.mark.slow
 def test_mutual_learning_and_teachers_that_read_in_their_own_way_are_planned(models, tmp_path):
     other = save_tiny_llava(tmp_path / "llava")
     levels = [

@@ -16,6 +16,8 @@ from hkdcli.planning.starting import Candidate
 from hkdcli.recipe import Recipe
 from hkdcli.recipe_file import read_recipe
 
+pytestmark = pytest.mark.slow
+
 NEED = 0.001  # GiB below what a phase needs
 
 
