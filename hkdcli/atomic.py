@@ -61,10 +61,18 @@ def check_writable(folder: Path, *, hint: str = _ELSEWHERE) -> None:
     """
     import tempfile  # not for `hkd --help`
 
-    with disk_errors(folder, hint=hint):
-        there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
-        with tempfile.TemporaryFile(dir=there):
-            pass
+    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    with disk_errors(folder, hint=hint), tempfile.TemporaryFile(dir=there) as file:
+        file.write(b"x")
+        file.flush()
+
+
+def measure_free(folder: Path) -> int:
+    """Free bytes on the disk where a folder is, or would be."""
+    import shutil
+
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free
 
 
 @contextmanager

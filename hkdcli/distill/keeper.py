@@ -6,7 +6,6 @@ The best weights are no second format: the checkpoint of the best evaluation is 
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hkdcli.atomic import measure_free
 from hkdcli.checkpoints import (
     count_checkpoints,
     find_checkpoint,
@@ -67,8 +67,7 @@ class Keeper:
         """
         size = estimate_bytes(self.stepper.state)
         count = max(1, self._count_largest() - count_checkpoints(self.folder))
-        there = next(place for place in (self.folder, *self.folder.parents) if place.exists())
-        free = shutil.disk_usage(there).free
+        free = measure_free(self.folder)
         if count * size > free:
             raise MachineLimitError(
                 f"{self.folder}: {count} checkpoints of {size / GIB:.3g} GiB need "

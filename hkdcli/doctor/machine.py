@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
 from pathlib import Path
 
 import psutil
 
+from hkdcli.atomic import check_writable, measure_free
 from hkdcli.doctor.examination import Examination, Finding
 from hkdcli.inference import supervisor
 
@@ -57,16 +56,10 @@ def check_folder(folder: Path, hint: str = "Work in a folder that can be written
         hint: What to do where it cannot.
 
     Returns:
-        Failed where nothing can be written.
+        How much space there is; where nothing can be written `check_writable` says so.
     """
-    place = _find_existing(folder)
-    try:
-        with tempfile.TemporaryFile(dir=place) as file:
-            file.write(b"x")
-            file.flush()
-    except OSError as error:
-        return Finding(f"{folder}: cannot be written: {error.strerror}", "failed", hint)
-    free = shutil.disk_usage(place).free / 2**30
+    check_writable(folder, hint=hint)
+    free = measure_free(folder) / 2**30
     found = f"{folder.absolute()}: can be written, {free:.1f} GiB free"
     if free < _LITTLE_DISK_GIB:
         return Finding(found, "warning", "Free some space: checkpoints and models need it.")
@@ -83,11 +76,6 @@ def check_engines() -> Finding:
         return Finding("no engine was left behind")
     pids = " ".join(map(str, left))
     return Finding(f"vLLM servers of hkd that nobody waits for: process {pids}", "warning", f"kill {pids}")
-
-
-def _find_existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    return next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
 
 
 def _is_left_behind(process: psutil.Process) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hkdcli.atomic import check_writable, disk_errors
+from hkdcli.atomic import check_writable, disk_errors, measure_free
 from hkdcli.errors import HkdError, MachineLimitError, ModelError
 from hkdcli.models import hub
 from hkdcli.models.advice import advise_conversion_of_hub
@@ -93,8 +92,7 @@ def _check_room(told: Mapping[str, ModelInfo]) -> None:
     """Refuse what the disk has no room for, before anything is fetched."""
     cache = hub.find_cache()
     need = sum(_weigh_new(cache, name, file) for name, info in told.items() for file in info.siblings or ())
-    there = next(place for place in (cache, *cache.parents) if place.is_dir())
-    free = shutil.disk_usage(there).free
+    free = measure_free(cache)
     if need > free:
         raise MachineLimitError(
             f"{', '.join(told)}: {need / _GIB:.1f} GiB are to be downloaded, and {free / _GIB:.1f} GiB are "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from hkdcli.atomic import measure_free
 from hkdcli.models.folders import find_local_folder
+from hkdcli.models.hub import find_cache
 from hkdcli.models.loading import read_config
 from hkdcli.planning.fitting import FittedPhase
 from hkdcli.planning.hollow import build_from_config, count_bytes
@@ -34,6 +35,7 @@ class Disk:
         results: trained levels, adapters or whole models.
         signals: what upper models say of every record; None: how many records is not known.
         free: where the run folder will be.
+        free_in_cache: where the hub's models are kept.
     """
 
     download: int
@@ -41,6 +43,13 @@ class Disk:
     results: int
     signals: int | None
     free: int
+    free_in_cache: int
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether all of it finds room on this machine."""
+        run = self.checkpoints + self.results + (self.signals or 0)
+        return run <= self.free and self.download <= self.free_in_cache
 
 
 def compute_disk(planned: Planned[Any], fitted: Sequence[FittedPhase], run: Path) -> Disk:
@@ -62,13 +71,13 @@ def compute_disk(planned: Planned[Any], fitted: Sequence[FittedPhase], run: Path
         assert train is not None
         copies = train.keep_checkpoints + 1 + (train.evaluate_every is not None and train.keep_best)
         kept.append(copies * (each.memory.trained + each.memory.optimizer))
-    here = next(parent for parent in (run.absolute(), *run.absolute().parents) if parent.exists())
     return Disk(
         download=sum(_weigh_download(planned, name) for name in planned.stood_in),
         checkpoints=sum(kept),
         results=sum(each.memory.trained for each in trained),
         signals=_weigh_signals(planned),
-        free=shutil.disk_usage(here).free,
+        free=measure_free(run),
+        free_in_cache=measure_free(find_cache()),
     )
 
 

@@ -9,7 +9,7 @@ from hkdcli.errors import MachineLimitError
 from hkdcli.outcome import Outcome, Table
 from hkdcli.planning.fitting import FittedPhase
 from hkdcli.planning.planner import Plan
-from hkdcli.planning.records import list_sizes
+from hkdcli.planning.records import describe_lengths
 from hkdcli.planning.room import GIB
 
 _PARTS = ("teachers", "student", "trained", "gradients", "optimizer", "activations")
@@ -51,6 +51,7 @@ def _build_document(plan: Plan) -> dict[str, Any]:
         "disk_gib": {
             name: None if size is None else _round(size) for name, size in asdict(plan.disk).items()
         },
+        "disk_is_enough": plan.disk.is_enough,
         "host_memory_gib": _round(plan.host),
         "seconds": plan.seconds,
         "fits": plan.fits,
@@ -102,6 +103,7 @@ def _tabulate_rest(plan: Plan) -> Table:
         ("trained levels", f"{_show(disk.results)} GiB of disk"),
         ("stored signals", signals if disk.signals is None else f"{signals} of disk"),
         ("free disk at the run folder", f"{_show(disk.free)} GiB"),
+        ("free disk in the hub's cache", f"{_show(disk.free_in_cache)} GiB"),
         ("main memory", f"{_show(plan.host)} GiB"),
         ("time to train", _render_time(plan.seconds)),
     ]
@@ -109,12 +111,16 @@ def _tabulate_rest(plan: Plan) -> Table:
 
 
 def _render_text(plan: Plan) -> str:
-    lines = [f"records: {list_sizes(list(plan.lengths.values()))}" + (" (made up)" if plan.made_up else "")]
+    lines = [
+        f"records: {describe_lengths(list(plan.lengths.values()))}" + (" (made up)" if plan.made_up else "")
+    ]
     if plan.stood_in:
         lines.append(
             f"planned by shape, as they are not here: {', '.join(plan.stood_in)}; their text is counted in "
             "words, their image tokens are exact"
         )
+    if not plan.disk.is_enough:
+        lines.append("this machine's disk has no room for it: see below")
     return "\n".join(lines)
 
 

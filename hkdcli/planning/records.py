@@ -174,7 +174,7 @@ def _count_tokens(collator: Collator, example: Example, image: LoadedImage) -> t
     return int(batch.model_inputs["attention_mask"].sum()), images
 
 
-def list_sizes(lengths: Sequence[Lengths]) -> str:
+def describe_lengths(lengths: Sequence[Lengths]) -> str:
     """One line for people about the longest of several."""
     longest = max(lengths, key=lambda each: each.longest)
     return (

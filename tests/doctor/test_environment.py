@@ -132,7 +132,7 @@ def test_r14_a_folder_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> N
 
 
 def test_little_space_and_memory_are_worth_a_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(machine.shutil, "disk_usage", lambda place: SimpleNamespace(free=2**20))
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=2**20))
     assert look(machine.check_folder, tmp_path).status == "warning"
     memory = SimpleNamespace(available=2**30, total=2**36)
     monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: memory)

@@ -117,7 +117,7 @@ def test_a_hub_that_is_down_says_so_and_a_cache_helps(hub: FakeHub) -> None:
 def test_no_room_is_said_before_anything_is_fetched(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = [path.stat().st_size for path in hub.repositories["org/small"][1].iterdir()]
     monkeypatch.setattr(fetching, "_GIB", 2**10)
-    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**10 * 5))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2**10 * 5))
     with pytest.raises(MachineLimitError) as caught:
         fetch_models(["org/small"])
     assert caught.value.exit_code == 4
@@ -131,7 +131,7 @@ def test_what_is_in_the_cache_needs_no_more_room(hub: FakeHub, monkeypatch: pyte
     served = hub.repositories["org/small"][1]
     (served / "generation_config.json").write_text("{}")
     hub.repositories["org/small"] = (NEWER, served)
-    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda _: SimpleNamespace(free=2))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2))
     assert find_model_folder("org/small").name == NEWER
 
 
