@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,27 +11,15 @@ from hkdcli import engine
 from hkdcli.cli_options import Images, Json, Overrides, Overwrite, RecipePath, RunPath, end
 from hkdcli.console import Console
 
-Gpu = Annotated[
-    float | None,
-    typer.Option(
-        "--gpu",
-        metavar="GB",
-        min=1,
-        max=10**6,
-        help="For a card of 24, 40, 80 ... GB.",
-        show_default="this machine",
-    ),
-]
+
+def _build_room_option(flag: str, unit: str, least: float, text: str) -> Any:
+    """An option that says how much memory is planned for; without one it is this machine's."""
+    return typer.Option(flag, metavar=unit, min=least, max=10**6, help=text, show_default="this machine")
+
+
+Gpu = Annotated[float | None, _build_room_option("--gpu", "GB", 1, "For a card of 24, 40, 80 ... GB.")]
 MemoryGib = Annotated[
-    float | None,
-    typer.Option(
-        "--memory-gib",
-        metavar="GIB",
-        min=0.01,
-        max=10**6,
-        help="For a GPU of so much memory.",
-        show_default="this machine",
-    ),
+    float | None, _build_room_option("--memory-gib", "GIB", 0.01, "For a GPU of so much memory.")
 ]
 
 

@@ -27,6 +27,7 @@ from hkdcli.runtime import Runtime
 
 if TYPE_CHECKING:
     from hkdcli.recipe import Level, RunRecipe
+    from hkdcli.recipe_blocks import Lora
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,11 @@ def load_learner(stage: Stage[RunRecipe], place: int, start: TrainedLevel) -> Lo
     if lora is None or loaded.adapter is not None:
         return loaded
     torch.manual_seed(stage.recipe.seed)
+    return put_adapter_on(loaded, lora)
+
+
+def put_adapter_on(loaded: LoadedModel, lora: Lora) -> LoadedModel:
+    """Put a fresh adapter on a level, as its recipe has it; everything else is frozen."""
     wrapped = attach_lora(
         loaded.model,
         rank=lora.rank,

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 
 from hkdcli.atomic import disk_errors
-from hkdcli.distill.levels import Stage, TrainedLevel, get_start
+from hkdcli.distill.levels import Stage, TrainedLevel, get_start, put_adapter_on
 from hkdcli.errors import OfflineError, UsageError
-from hkdcli.models.adapters import attach_lora
 from hkdcli.models.folders import find_local_folder
 from hkdcli.models.loading import LoadedModel
+from hkdcli.models.locating import locate_model
 from hkdcli.opening import open_pyramid, open_source
 from hkdcli.planning.hollow import build_hollow_model, load_reader
 from hkdcli.planning.known_models import list_known_models, write_known_folder
@@ -128,10 +128,8 @@ def build_learner(planned: Planned[Any], place: int) -> LoadedModel:
         With a fresh adapter where its recipe wants one; what is trained requires gradients.
     """
     level = planned.stage.recipe.pyramid[place]
-    full = level.tuning == "full"
-    dtype = torch.float32 if full else planned.machine.dtype
-    loaded = _build(planned, get_start(planned.stage, place), dtype, trainable=True)
-    return loaded if full or loaded.adapter is not None else _attach(loaded, level)
+    dtype = torch.float32 if level.tuning == "full" else planned.machine.dtype
+    return _adapt(_build(planned, get_start(planned.stage, place), dtype, trainable=True), level)
 
 
 def build_teacher(planned: Planned[Any], place: int) -> LoadedModel:
@@ -146,8 +144,7 @@ def build_teacher(planned: Planned[Any], place: int) -> LoadedModel:
     """
     level = planned.stage.recipe.pyramid[place]
     loaded = _build(planned, get_start(planned.stage, place), planned.machine.dtype)
-    adapted = level.train is None or level.tuning == "full" or loaded.adapter is not None
-    teacher = loaded if adapted else _attach(loaded, level)
+    teacher = loaded if level.train is None else _adapt(loaded, level)
     teacher.model.requires_grad_(False)
     return teacher
 
@@ -171,20 +168,12 @@ def _build(
     )
 
 
-def _attach(loaded: LoadedModel, level: Level) -> LoadedModel:
-    if level.tuning == "full":
+def _adapt(loaded: LoadedModel, level: Level) -> LoadedModel:
+    """With a fresh adapter, unless the level is trained in full or goes on with the adapter that it has."""
+    if level.tuning == "full" or loaded.adapter is not None:
         return loaded
-    lora = level.tuning.lora
     with torch.device("meta"):
-        wrapped = attach_lora(
-            loaded.model,
-            rank=lora.rank,
-            alpha=lora.alpha,
-            dropout=lora.dropout,
-            targets=lora.targets,
-            train_projector=lora.train_projector,
-        )
-    return LoadedModel(wrapped, loaded.processor, loaded.source, None, loaded.quantization)
+        return put_adapter_on(loaded, level.tuning.lora)
 
 
 def _find_levels(recipe: R, work: Path) -> tuple[R, tuple[str, ...]]:
@@ -230,17 +219,16 @@ def _refuse_runs_to_come(recipe: RunRecipe) -> None:
 
 
 def _find_reader(level: Level) -> Path:
-    from hkdcli.models.locating import locate_model
-
     return locate_model(level.model, adapter=level.adapter, download=False).processor
 
 
 def _warn_of_unreadable(name: str, lengths: Lengths, reporter: Reporter) -> None:
     if lengths.unreadable:
-        seen = (
-            f"{name}: the images of {lengths.unreadable} of {lengths.looked_at + lengths.unreadable} records"
+        count = f"{lengths.unreadable} of {lengths.looked_at + lengths.unreadable} records"
+        reporter.warn(
+            f"{name}: the images of {count} looked at cannot be opened, and a training would stop there; see "
+            "hkd doctor"
         )
-        reporter.warn(f"{seen} looked at cannot be opened, and a training would stop there; see hkd doctor")
 
 
 def _open_records(recipe: RunRecipe, reporter: Reporter) -> tuple[Dataset, int | None]:

@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 from hkdcli.errors import MachineLimitError, SetupError
 from hkdcli.planning.fitting import find_largest
 from hkdcli.planning.phases import list_phases
 from hkdcli.planning.planner import choose_machine
 from hkdcli.planning.room import GIB, Room, choose_room
-from hkdcli.planning.staging import open_planned
+from hkdcli.planning.staging import Machine, open_planned
 from hkdcli.recipe import Recipe
 from hkdcli.recipe_file import build_recipe
 from hkdcli.reporter import Reporter
@@ -130,7 +129,7 @@ def start_recipe(
         machine = choose_machine(recipe, named=gpu_gb is not None or memory_gib is not None)
         room = choose_room(machine.device, gpu_gb=gpu_gb, memory_gib=memory_gib)
         try:
-            found = _fit(recipe, candidate, room, machine, reporter)
+            found = _fit(recipe, room, machine, reporter)
         except SetupError as error:  # a package that this family needs is not installed
             passed.append((str(candidate), f"{error.message} ({error.hint})"))
             continue
@@ -144,11 +143,9 @@ def start_recipe(
     raise MachineLimitError(f"no known pyramid fits:\n{tried}", hint="Plan for a larger card with --gpu GB.")
 
 
-def _fit(
-    recipe: Recipe, candidate: Candidate, room: Room, machine: Any, reporter: Reporter
-) -> tuple[int, int] | str:
+def _fit(recipe: Recipe, room: Room, machine: Machine, reporter: Reporter) -> tuple[int, int] | str:
     """How many examples at once fit in every phase, and what the largest needs; or why it does not fit."""
-    widths, needs = [], []
+    widths, phases = [], []
     with tempfile.TemporaryDirectory(prefix="hkd-init-") as work:
         for phase in list_phases(open_planned(recipe, machine, Path(work), reporter)):
             largest = find_largest(phase, room, most=_MOST_AT_ONCE)
@@ -156,9 +153,9 @@ def _fit(
                 need = room.compute_need(phase.measure(1))
                 return f"{phase.doing} {phase.level} needs {need / GIB:.1f} GiB of {room.usable / GIB:.1f}"
             widths.append(largest)
-            needs.append(phase)
+            phases.append(phase)
         width = max(size for size in (1, 2, 4, 8) if size <= min(widths))
-        return width, max(room.compute_need(phase.measure(width)) for phase in needs)
+        return width, max(room.compute_need(phase.measure(width)) for phase in phases)
 
 
 def render_recipe_text(wishes: Wishes, candidate: Candidate, width: int, need: str) -> str:
