@@ -17,7 +17,7 @@ quickstart: $(STAMP)
 
 test: $(STAMP)
 	# One thread each: two processes of two threads on two cores spend their time waiting for each other.
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow

@@ -14,8 +14,6 @@ import pytest
 from command_line import DEADLINE_S, ENVIRONMENT, interrupt, read_rows, run_hkd
 from test_kill_resume import OF_THE_MACHINE
 
-pytestmark = pytest.mark.slow
-
 STEPS = 12
 RECIPE = """
 name: refine

@@ -1,47 +1,28 @@
 """`hkd plan`: what it counts is right, what it proposes fits, and nothing is downloaded or written."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from command_line import call_hkd
-from tiny_models import save_tiny_llava, save_tiny_qwen
+from planned_recipes import save_pair, weigh_alike, write_recipe
+from tiny_models import save_tiny_llava
 
 GIB = 2**30
 ROUNDING = 1e-5  # of what is shown
-DATA = {"train": {"scenes": {"split": "train", "size": 24}}, "dev": {"scenes": {"split": "dev", "size": 8}}}
 
 
 @pytest.fixture(autouse=True)
 def steady_process(monkeypatch):
-    """What the process of the tests holds grows from test to test."""
-    monkeypatch.setattr("hkdcli.planning.room.weigh_process", lambda: 300 * 2**20)
+    weigh_alike(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("plan-models")
-    save_tiny_qwen(folder / "large", hidden_size=96, layers=4)
-    save_tiny_qwen(folder / "small", hidden_size=48, layers=2, seed=1)
-    return folder
-
-
-def write_recipe(path: Path, models: Path, **changes) -> Path:
-    recipe = {
-        "name": "planned",
-        "data": DATA,
-        "pyramid": [
-            {"name": "large", "model": str(models / "large"), "quantization": "nf4", "train": None},
-            {"name": "small", "model": str(models / "small"), "tuning": "full"},
-        ],
-        "train": {"max_steps": 4, "micro_batch_size": 4, "gradient_accumulation_steps": 2},
-        "runtime": {"device": "cpu"},
-    }
-    path.write_text(yaml.safe_dump(recipe | changes))
-    return path
+    return save_pair(tmp_path_factory.mktemp("plan-models"))
 
 
 def plan(recipe: Path, *options: object, code: int = 0):
@@ -60,7 +41,7 @@ def test_phases_parts_and_need_add_up(models, tmp_path):
     need = phase["bytes"]["peak"] / GIB + machine["assumed_overhead_gib"]
     need += machine["assumed_waste"] * (parts["gradients"] + parts["activations"]) / GIB
     assert phase["need_gib"] == pytest.approx(need, rel=1e-3)
-    assert found["fits"] and found["change"] == []
+    assert found["fits"] and found["change"] == [] and found["disk_is_enough"]
     assert not (tmp_path / "runs").exists()
 
 
@@ -159,6 +140,15 @@ def test_a_measured_rate_gives_the_time(models, tmp_path):
     run.mkdir()
     (run / "log.jsonl").write_text('{"level": "small", "step": 2, "seconds": 5.0}\n')
     assert plan(recipe, "--memory-gib", 2, "--out", run)["seconds"] == pytest.approx(10.0)
+
+
+def test_a_disk_without_room_is_told_and_is_no_matter_of_the_card(models, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    recipe = write_recipe(tmp_path / "r.yaml", models)
+    said = call_hkd("plan", recipe, "--memory-gib", 2)
+    assert "disk has no room for it" in said.out
+    assert not plan(recipe, "--memory-gib", 2)["disk_is_enough"]
 
 
 @pytest.mark.parametrize(

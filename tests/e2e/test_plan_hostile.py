@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-import yaml
 from command_line import ENVIRONMENT, call_hkd
 from PIL import Image
-from tiny_models import save_tiny_qwen
+from planned_recipes import save_pair, weigh_alike
+from planned_recipes import write_recipe as write_any_recipe
 
 from hkdcli.planning import starting
 from hkdcli.planning.starting import Candidate
@@ -18,36 +19,18 @@ from hkdcli.recipe_file import read_recipe
 
 pytestmark = pytest.mark.slow
 
+write_recipe = partial(write_any_recipe, large={})
 NEED = 0.001  # GiB below what a phase needs
 
 
 @pytest.fixture(autouse=True)
 def steady_process(monkeypatch):
-    for module in ("room", "staging"):
-        monkeypatch.setattr(f"hkdcli.planning.{module}.weigh_process", lambda: 300 * 2**20)
+    weigh_alike(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hostile-models")
-    save_tiny_qwen(folder / "large", hidden_size=96, layers=4)
-    save_tiny_qwen(folder / "small", hidden_size=48, layers=2, seed=1)
-    return folder
-
-
-def write_recipe(path: Path, models: Path, **changes) -> Path:
-    recipe = {
-        "name": "hostile",
-        "data": {"train": {"scenes": {"split": "train", "size": 8}}},
-        "pyramid": [
-            {"name": "large", "model": str(models / "large")},
-            {"name": "small", "model": str(models / "small"), "tuning": "full"},
-        ],
-        "train": {"max_steps": 4, "micro_batch_size": 4, "gradient_accumulation_steps": 2},
-        "runtime": {"device": "cpu"},
-    }
-    path.write_text(yaml.safe_dump(recipe | changes))
-    return path
+    return save_pair(tmp_path_factory.mktemp("hostile-models"))
 
 
 def write_records(folder: Path, *rows: dict) -> Path:
