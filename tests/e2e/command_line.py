@@ -1,14 +1,23 @@
-"""The real command line in processes of its own, and ways to watch and interrupt them."""
+"""The real command line in processes of its own, and ways to watch and interrupt them.
+
+Such a process is begun by a server that has imported torch and transformers once (multiprocessing's forkserver),
+so it starts in no time; all that it inherits is modules. What `python -m hkdcli` itself does is tested in tests/cli.
+"""
 
 from __future__ import annotations
 
+import faulthandler
 import io
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -79,10 +88,39 @@ def run_hkd(
     *arguments: str | Path, folder: Path, code: int = 0, deadline_s: float = DEADLINE_S
 ) -> subprocess.CompletedProcess[str]:
     """`hkd ARGUMENTS` in a folder, to its end, which is exit code `code`."""
-    done = run_python("-m", "hkdcli", *arguments, folder=folder, deadline_s=deadline_s)
+    with tempfile.TemporaryDirectory() as name:
+        out, err = Path(name, "stdout.txt"), Path(name, "stderr.txt")
+        process = start_hkd(arguments, folder, out, err)
+        process.join(deadline_s)
+        if process.is_alive():
+            process.kill()
+            raise AssertionError(f"hangs\n{err.read_text()}")
+        done = subprocess.CompletedProcess(arguments, process.exitcode or 0, out.read_text(), err.read_text())
     assert done.returncode == code, f"exit {done.returncode}, not {code}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr, done.stderr
     return done
+
+
+def start_hkd(arguments: Sequence[str | Path], folder: Path, out: Path, err: Path) -> BaseProcess:
+    """Begin `hkd ARGUMENTS` in a folder; what it says goes to two files."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["preloaded", __name__])
+    with patch.dict(os.environ, ENVIRONMENT):
+        forkserver.ensure_running()
+    for path in (out, err):
+        path.touch()
+    process = context.Process(target=_be_hkd, args=([str(word) for word in arguments], folder, out, err))
+    process.start()
+    return process
+
+
+def _be_hkd(arguments: list[str], folder: Path, out: Path, err: Path) -> None:
+    os.chdir(folder)
+    os.environ.update(ENVIRONMENT)
+    for number, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY), number)
+    faulthandler.enable()
+    sys.exit(main(arguments))
 
 
 def run_json(*arguments: str | Path, folder: Path, code: int = 0, deadline_s: float = DEADLINE_S) -> Any:
@@ -104,28 +142,22 @@ def interrupt(
         Its return code as subprocess gives it (negative: ended by that signal), and its stderr.
     """
     said = folder / "stderr.txt"
-    with said.open("w") as file, heed_interrupts():
-        process = subprocess.Popen(
-            [sys.executable, "-m", "hkdcli", *map(str, arguments)],
-            cwd=folder,
-            env=ENVIRONMENT,
-            stdout=subprocess.DEVNULL,
-            stderr=file,
-        )
+    with heed_interrupts():
+        process = start_hkd(arguments, folder, folder / "stdout.txt", said)
     try:
-        wait_until(lambda: process.poll() is not None or when())
-        assert process.poll() is None, f"ended before the signal\n{said.read_text()}"
+        wait_until(lambda: not process.is_alive() or when())
+        assert process.is_alive(), f"ended before the signal\n{said.read_text()}"
         time.sleep(delay_s)  # no synchronisation: which moment of the work is hit is meant to vary
-        process.send_signal(number)
-        wait_until(lambda: process.poll() is not None)
+        os.kill(process.pid or 0, number)
+        wait_until(lambda: not process.is_alive())
     except TimeoutError as error:
-        process.send_signal(signal.SIGABRT)
-        process.wait()
+        os.kill(process.pid or 0, signal.SIGABRT)
+        process.join()
         raise AssertionError(f"hangs\n{said.read_text()}") from error
     finally:
         process.kill()
-        process.wait()
-    return process.returncode, said.read_text()
+        process.join()
+    return process.exitcode or 0, said.read_text()
 
 
 @contextmanager
