@@ -20,6 +20,8 @@ _BELONGS: Mapping[str, tuple[Kind, ...]] = {
     "KEY=VALUE": ("recipe",),
     "--against": ("data",),
     "--predictions": ("data",),
+    "--lock-data": ("data",),
+    "--verify-data": ("data",),
     "--images": ("data",),
     "--encoding": ("data",),
     "--limit": ("data",),
@@ -46,6 +48,8 @@ class DoctorOptions:
     base: str | None = None
     quantization: Literal["none", "int8", "nf4"] = "none"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    lock_data: Path | None = None
+    verify_data: Path | None = None
 
     def list_given(self) -> dict[str, bool]:
         """Option -> whether it says anything."""
@@ -53,6 +57,8 @@ class DoctorOptions:
             "KEY=VALUE": bool(self.overrides),
             "--against": bool(self.against),
             "--predictions": self.predictions is not None,
+            "--lock-data": self.lock_data is not None,
+            "--verify-data": self.verify_data is not None,
             "--images": self.images is not None,
             "--encoding": self.encoding != "utf-8",
             "--limit": self.limit is not None,
