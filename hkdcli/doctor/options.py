@@ -12,9 +12,9 @@ from hkdcli.errors import UsageError
 Kind = Literal["recipe", "model", "data"]
 
 FORMS = (
-    "A recipe ends in .yaml. A model is a folder with config.json or adapter_config.json, a run folder, a "
-    "hub id as org/name, or scenes:small. Records are a file (.json, .jsonl, .parquet), a datasets folder, "
-    "or scenes:test."
+    "Name one of these. A recipe ends in .yaml. A model is a folder with config.json or "
+    "adapter_config.json, a run folder, a hub id as org/name, or scenes:small. Records are a file "
+    "(.json, .jsonl, .parquet), a datasets folder, or scenes:test."
 )
 _BELONGS: Mapping[str, tuple[Kind, ...]] = {
     "KEY=VALUE": ("recipe",),

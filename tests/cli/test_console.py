@@ -173,8 +173,10 @@ def test_c14_json_has_no_nan() -> None:
 
 def test_errors_keep_their_layout(capsys: pytest.CaptureFixture[str]) -> None:
     long = "x" * 200
-    show_error(RecipeError("r.yaml", [Problem("a", long), Problem("bcd", "y")]), as_json=False)
-    assert capsys.readouterr().err == f"r.yaml: 2 problems\n  a    {long}\n  bcd  y\n"
+    error = RecipeError("r.yaml", [Problem("a", long), Problem("bcd", "y")])
+    show_error(error, as_json=False)
+    assert capsys.readouterr().err == f"r.yaml: 2 problems\n  a    {long}\n  bcd  y\nhint: {error.hint}\n"
+    assert error.hint is not None and "docs/recipes.md" in error.hint
 
 
 def test_errors_are_a_document_too(capsys: pytest.CaptureFixture[str]) -> None:

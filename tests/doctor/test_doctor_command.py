@@ -76,7 +76,7 @@ def test_people_see_one_line_a_check_and_below_it_what_to_do(
     assert ", 1 failed, " in lines[0]
     (place,) = (place for place, line in enumerate(lines) if line.startswith("failed   model.files"))
     assert "it is a web page" in lines[place]
-    assert lines[place + 1].strip() == "-> download or copy the folder again"
+    assert lines[place + 1].strip() == "-> Download or copy the folder again."
 
 
 def test_a_sound_recipe_has_nothing_wrong(workplace: Path) -> None:
