@@ -191,11 +191,14 @@ def _check_settings(folder: Path) -> None:
     """Refuse what makes peft import a module, or fetch other adapters, that the settings name."""
     settings = read_json(folder / "adapter_config.json")
     if (kind := settings.get("peft_type")) != "LORA":
-        raise ModelError(f"{folder}: an adapter of type {kind}", hint="hkd reads adapters of type LORA alone")
+        raise ModelError(
+            f"{folder}: an adapter of type {kind}",
+            hint="Use one of type LORA, or merge this one where it was made.",
+        )
     if settings.get("megatron_config"):
         raise ModelError(
-            f"{folder}: adapter_config.json asks for a module by name (megatron_config), which is never imported",
-            hint='a LoRA that needs no Megatron has "megatron_config": null there',
+            f"{folder}: adapter_config.json names a module (megatron_config), which is never imported",
+            hint='Set "megatron_config": null there: a LoRA needs no Megatron.',
         )
 
 

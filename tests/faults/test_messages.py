@@ -18,7 +18,9 @@ ROWS = [message for message in MESSAGES if message.kind in ("BadRow", "RefusedRo
 ACTIONABLE = [message for message in ERRORS if message.code in ("2", "3", "4", "7")]
 # Passed on from elsewhere (typer explains its own), or never shown by a command (scenes are read by tests).
 ELSEWHERE = ("{explain()}", "{str(stop)}", "UnreadableSceneError")
-COMMANDS = re.compile(r"(pip|hf|hkd|kill|python) |(pyramid|refine|distill)\.|\{")
+COMMANDS = re.compile(
+    r"(pip install|hf [a-z]+|hkd [a-z-]+ [A-Z-]|kill|python -) ?|(pyramid|refine|distill)\.|\{"
+)
 CHOICES = ("There are: ", "It has: ", "The names are ", "Records: ", "In the settings, {hint}")
 VERBS = re.compile(
     "accept|add|ask|bring|calibrate|call|change|check|choose|close|compare|copy|correct|decorate|"
