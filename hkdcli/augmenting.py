@@ -70,7 +70,10 @@ def augment(
     """
     _check_target(target, Path(data.source))
     if data.facts is not None and data.source.startswith(SCENES):
-        raise UsageError("everything is known of scenes", hint="--facts goes with a file of records.")
+        raise UsageError(
+            "--facts says nothing of drawn scenes, of which everything is known",
+            hint="Leave it out, or name a file of records.",
+        )
     # "keep" is for commands that owe a row for each record.
     dataset = open_data(replace(data, on_bad="skip" if data.on_bad == "skip" else "error"), reporter)
     return _augment(dataset, options, target, reporter, skips=data.on_bad == "skip")

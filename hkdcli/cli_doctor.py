@@ -42,6 +42,24 @@ Predictions = Annotated[
         rich_help_panel=_RECORDS,
     ),
 ]
+LockData = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Write hashes of these records and of their image files to FILE.",
+        show_default="none",
+        rich_help_panel=_RECORDS,
+    ),
+]
+VerifyData = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Compare these records and image files with what --lock-data wrote.",
+        show_default="none",
+        rich_help_panel=_RECORDS,
+    ),
+]
 Limit = Annotated[
     int | None,
     typer.Option(min=1, help="Only the first so many records.", show_default="all", rich_help_panel=_RECORDS),
@@ -58,6 +76,8 @@ def doctor(
     overrides: Overrides = None,
     against: Against = None,
     predictions: Predictions = None,
+    lock_data: LockData = None,
+    verify_data: VerifyData = None,
     images: Images = None,
     limit: Limit = None,
     encoding: Encoding = "utf-8",
@@ -82,5 +102,7 @@ def doctor(
         base,
         quantization,
         device,
+        lock_data,
+        verify_data,
     )
     end(console, engine.diagnose(target, options, reporter=console))

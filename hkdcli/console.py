@@ -103,10 +103,9 @@ class Console:
 
     def _render_line(self, done: int, elapsed_s: float, figures: Mapping[str, float]) -> str:
         here = done - self._before  # what was done before took other seconds
-        left_s = elapsed_s * (self._total - done) / here if here > 0 else 0.0
         parts = [_render_clock(elapsed_s), self._task, f"{done}/{self._total}", _render_figures(figures)]
-        if done < self._total:
-            parts.append(f"eta {_render_clock(left_s)}")
+        if done < self._total and here > 0:
+            parts.append(f"eta {_render_clock(elapsed_s * (self._total - done) / here)}")
         return "  ".join(part for part in parts if part)
 
 

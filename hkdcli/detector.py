@@ -109,7 +109,7 @@ class Detector:
         if shift and shifts is not None:
             raise UsageError(
                 "shift and shifts exclude each other",
-                hint="shift uses every order, shifts as many as it says",
+                hint="Give one of them: shift uses every order, shifts as many as it says.",
             )
         orders = 1 if shifts is None else shifts
         options = InferOptions(

@@ -57,7 +57,8 @@ class RecipeError(UsageError):
         count = f"{len(problems)} problem" + ("" if len(problems) == 1 else "s")
         width = max((len(problem.key) for problem in problems), default=0)
         lines = [f"  {problem.key:<{width}}  {problem.detail}".rstrip() for problem in problems]
-        super().__init__("\n".join([f"{source}: {count}", *lines]))
+        hint = "Correct the recipe, or the KEY=VALUE behind it; docs/recipes.md describes every key."
+        super().__init__("\n".join([f"{source}: {count}", *lines]), hint=hint)
         self.source = source
         self.problems = tuple(problems)
 

@@ -146,7 +146,8 @@ def _find_leak(dataset: Dataset, options: EvaluateOptions) -> tuple[LeakFound, l
     both = f"{len(leak.shared_ids)} by id, {len(leak.shared_images)} by the pixels of their image"
     shared = f"{len(leak.rows)} of {len(dataset.examples)} records are known from {train.name} ({both})"
     if leak.rows and options.fail_on_leak:
-        raise DataError(shared, leak.rows)
+        hint = "Leave them out of one of the two; without --fail-on-leak they are a warning."
+        raise DataError(shared, leak.rows, hint=hint)
     said = [f"{shared}: the scores are not of unseen records"]
     said = said if leak.rows else []
     if leak.unread:

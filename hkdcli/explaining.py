@@ -26,6 +26,11 @@ def explain(error: BaseException) -> HkdError | None:
         return MachineLimitError(
             f"out of memory: {error}", hint="Use a smaller micro_batch_size or batch size."
         )
+    if _is_lost_gpu(error):
+        return MachineLimitError(
+            f"the GPU failed: {str(error).splitlines()[0]}",
+            hint="Look at nvidia-smi; once it works again, go on with --resume.",
+        )
     if isinstance(error, OSError) and error.errno in _REFUSED_PATHS and error.filename is not None:
         return SetupError(f"{error.filename}: {error.strerror}", hint="Give another path.")
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("hkdcli"):
@@ -33,3 +38,9 @@ def explain(error: BaseException) -> HkdError | None:
         wanted = f'"hkd[{EXTRAS[package]}]"' if package in EXTRAS else "--force-reinstall hkd"
         return SetupError(f"the package {package} is missing", hint=f"pip install {wanted}")
     return None
+
+
+def _is_lost_gpu(error: BaseException) -> bool:
+    """Whether torch says that the device failed; an assertion in a kernel is a wrong index, and a bug."""
+    said = str(error)
+    return isinstance(error, RuntimeError) and said.startswith("CUDA error: ") and "assert" not in said

@@ -144,7 +144,7 @@ def store_calibration(
     if path is None:
         raise UsageError(
             f"{model}: is no folder of this machine, so a calibration has no place in it",
-            hint="name a file with --calibration; give it again when predicting",
+            hint="Name a file with --calibration; give it again when predicting.",
         )
     check_output(path, overwrite=True, inputs=[Path(source.model)])
     with open_scorer(source, options.engine, base=options.base, reporter=reporter) as scorer:
@@ -221,7 +221,7 @@ def _find_fit(
     if calibration is None:
         said = f"{path}: {_OTHER}"
         if options.calibration is not None:
-            raise ModelError(said, hint="calibrate this model with --calibrate DEV")
+            raise ModelError(said, hint="Calibrate this model with --calibrate DEV.")
         reporter.warn(f"{said}; going on without calibration")
         return None
     fit = find_fit(calibration, asdict(options.build_asking()))

@@ -177,7 +177,10 @@ def find_model(
     folder = Path(model)
     if not (folder / "manifest.json").is_file():
         if level is not None:
-            raise UsageError(f"{model}: is no run folder, so it has no level {level}")
+            raise UsageError(
+                f"{model}: is no run folder, so it has no level {level}",
+                hint="Leave --level out, or name a run folder.",
+            )
         return ModelSource(model, **_read_held(_find_folder(model, download)))
     try:
         pyramid = json.loads((folder / "manifest.json").read_bytes())["recipe"]["pyramid"]
@@ -237,7 +240,10 @@ def _open_level(level: Level) -> Level:
         return level
     found = find_model(level.model, level.level)
     if found.adapter is not None and level.adapter is not None:
-        raise UsageError(f"{level.name}: that level of {level.model} has an adapter already")
+        raise UsageError(
+            f"{level.name}: that level of {level.model} has an adapter already",
+            hint="Leave adapter out: the level brings its own.",
+        )
     return level.model_copy(
         update={"model": found.model, "adapter": level.adapter or found.adapter, "level": None}
     )

@@ -121,7 +121,10 @@ def choose_way(given: Mapping[str, Any]) -> Literal["file", "stream", "calibrate
         useless += ["per_shift", "blind"]
         if lost := [name for name in useless if given[name] is not None and given[name] is not False]:
             option = lost[0].replace("_", "-")
-            raise UsageError(f"--{option} goes with DATA and --out", hint="DEV is asked about as a whole.")
+            raise UsageError(
+                f"--{option} goes with DATA and --out",
+                hint=f"Leave --{option} out: DEV is asked about as a whole.",
+            )
         return "calibrate"
     if data is None or out is None:
         raise UsageError(
@@ -132,7 +135,7 @@ def choose_way(given: Mapping[str, Any]) -> Literal["file", "stream", "calibrate
         other = "--shard" if given["shard"] is not None else "--engine vllm"
         raise UsageError(
             f"{other} and --nproc exclude each other",
-            hint="Each process takes a shard itself; vLLM has processes of its own.",
+            hint="Leave one out: each process takes a shard itself, and vLLM has processes of its own.",
         )
     return "file"
 
@@ -146,12 +149,17 @@ def _check_picture(given: Mapping[str, Any]) -> None:
     usual = {"on_bad": "keep", "encoding": "utf-8"}
     if others := [name for name in names if given[name] not in (None, False, usual.get(name))]:
         name = "DATA" if others[0] == "data" else f"--{others[0].replace('_', '-')}"
-        raise UsageError(f"{name} and --image exclude each other", hint="One picture at a time, or a file.")
+        raise UsageError(
+            f"{name} and --image exclude each other",
+            hint="Give one of them: a picture, or a file of records.",
+        )
     if (given["caption"] is None) == (given["claim"] is None):
-        raise UsageError("--image takes one of --caption and --claim")
+        raise UsageError("--image takes one of --caption and --claim", hint="Give one of them.")
     for name, needed in (("phrases", "caption"), ("context", "claim")):
         if given[name] is not None and given[needed] is None:
-            raise UsageError(f"--{name} goes with --{needed}")
+            raise UsageError(
+                f"--{name} goes with --{needed}", hint=f"Give --{needed} too, or leave --{name} out."
+            )
 
 
 def check_calibrated_options(options: InferOptions) -> None:
@@ -175,16 +183,22 @@ def check_calibrated_options(options: InferOptions) -> None:
             hint="No number of records can promise 1; ask for 0.99, say.",
         )
     if options.abstain_below is not None and not 0 <= options.abstain_below <= 1:
-        raise UsageError(f"--abstain-below {options.abstain_below:g} does not lie between 0 and 1")
+        raise UsageError(
+            f"--abstain-below {options.abstain_below:g} does not lie between 0 and 1",
+            hint="Give a probability, such as 0.8.",
+        )
     if options.target_precision is not None and options.abstain_below is not None:
-        raise UsageError("--target-precision and --abstain-below exclude each other")
+        raise UsageError(
+            "--target-precision and --abstain-below exclude each other",
+            hint="Give one of them: --target-precision finds a threshold itself.",
+        )
     needs = {
         "--target-precision": options.target_precision is not None,
         "--calibration": options.calibration is not None,
         "--debias prior": options.debias == "prior",
     }
     if not options.is_calibrated and (used := [name for name, given in needs.items() if given]):
-        raise UsageError(f"--uncalibrated and {used[0]} exclude each other")
+        raise UsageError(f"--uncalibrated and {used[0]} exclude each other", hint="Leave one of them out.")
 
 
 def check_places(given: Mapping[str, Any]) -> None:

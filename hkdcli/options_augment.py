@@ -48,9 +48,12 @@ def check_trusted(operations: Path | None, trusted: bool) -> None:
         UsageError: It was not, or there is no such file, or there is nothing to trust.
     """
     if operations is None and trusted:
-        raise UsageError("--trust-code goes with --operations FILE")
+        raise UsageError(
+            "--trust-code goes with --operations FILE",
+            hint="Name the file of operations, or leave --trust-code out.",
+        )
     if operations is not None and not operations.is_file():
-        raise UsageError(f"{operations}: no such file of operations")
+        raise UsageError(f"{operations}: no such file of operations", hint="Give the path of a Python file.")
     if operations is not None and not trusted:
         raise UsageError(
             f"--operations would run the code in {operations}", hint="If you trust it, add --trust-code."
@@ -69,6 +72,9 @@ def refuse_beside_recipe(given: Mapping[str, object], limit: int | None) -> None
     """
     for key, value in given.items():
         if value is not None:
-            raise UsageError("a recipe says this itself", hint=f"Change it with {key}=VALUE.")
+            raise UsageError(f"{key}: the recipe says this itself", hint=f"Change it with {key}=VALUE.")
     if limit is not None:
-        raise UsageError("--limit goes with a file of records or scenes:SPLIT, not with a recipe")
+        raise UsageError(
+            "--limit goes with a file of records or scenes:SPLIT, not with a recipe",
+            hint="In a recipe, use data.scenes.size, or a file of fewer records.",
+        )

@@ -50,7 +50,7 @@ def choose_sources(sources: Sequence[str], *, out: Path | None, check: Path | No
     """
     if check is not None:
         if out is not None:
-            raise UsageError("--check and --out exclude each other")
+            raise UsageError("--check and --out exclude each other", hint="Give one of them.")
         if len(sources) != 1:
             raise UsageError("--check takes DATA alone", hint="hkd submit --check results.zip DATA")
         return Path(), sources[0], Path()

@@ -173,7 +173,10 @@ def infer_stream(
     from hkdcli.inference.stream import answer_stream
 
     if sys.stdin is None or sys.__stdout__ is None:
-        raise UsageError("- needs stdin and stdout, and one of them is closed")
+        raise UsageError(
+            "- needs stdin and stdout, and one of them is closed",
+            hint="Leave both open: hkd infer MODEL - < records.jsonl > p.jsonl",
+        )
     images = open_images(data)
     with open_judge(model, options, None, reporter) as judge:
         batches = LineStream(sys.stdin.fileno()).iterate_batches(options.batch_size or FIRST_SIZE)

@@ -109,12 +109,17 @@ def _read_text(path: Path) -> str:
         raise UsageError(f"{path}: not a file", hint="Give the path of a YAML file, as in recipes/.")
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{path}: larger than {MAX_BYTES // 1_000_000} MB; this is no recipe")
+            raise UsageError(
+                f"{path}: larger than {MAX_BYTES // 1_000_000} MB; this is no recipe",
+                hint="Give the path of a YAML file, as in recipes/.",
+            )
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8 text (byte {error.start})") from None
+        raise UsageError(f"{path}: not UTF-8 text (byte {error.start})", hint="Save it as UTF-8.") from None
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+        raise UsageError(
+            f"{path}: cannot be read: {error.strerror}", hint="Look at its permissions and its disk."
+        ) from None
 
 
 # Overrides

@@ -91,7 +91,7 @@ def build_rule(task: Task, fit: Fit | None, wanted: Wanted, reporter: Reporter) 
     if decoding == "threshold" and (fitted is None or fitted.threshold is None):
         raise UsageError(
             f"--decode threshold: no threshold was fitted for {task}",
-            hint="fit one with --calibrate DEV --decode threshold",
+            hint="Fit one with --calibrate DEV --decode threshold.",
         )
     rule = Rule(decoding, abstain_below=wanted.abstain_below)
     if fit and wanted.debias == "prior":
@@ -99,7 +99,7 @@ def build_rule(task: Task, fit: Fit | None, wanted: Wanted, reporter: Reporter) 
     if wanted.debias == "prior" and not rule.letter_prior:
         raise UsageError(
             f"--debias prior: no letter prior was estimated for {task}",
-            hint="estimate it with --calibrate DEV --debias prior; DEV needs no answers for that",
+            hint="Estimate it with --calibrate DEV --debias prior; DEV needs no answers for that.",
         )
     if fitted is not None:
         rule = replace(rule, temperature=fitted.temperature, threshold=fitted.threshold)
@@ -108,7 +108,7 @@ def build_rule(task: Task, fit: Fit | None, wanted: Wanted, reporter: Reporter) 
     if fitted is None or fitted.decoding != decoding:
         raise UsageError(
             f"--target-precision: these answers of {task} are not calibrated",
-            hint="calibrate them with --calibrate DEV and the same --shift, --decode and --debias",
+            hint="Calibrate them with --calibrate DEV and the same --shift, --decode and --debias.",
         )
     return replace(rule, abstain_below=_promise(task, fitted, wanted.target_precision, reporter))
 

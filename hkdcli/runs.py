@@ -127,7 +127,7 @@ def open_run(
             another process, or was begun with other facts.
     """
     if resume and overwrite:
-        raise UsageError("--resume and --overwrite exclude each other")
+        raise UsageError("--resume and --overwrite exclude each other", hint="Give one of them.")
     if not find_place().is_main:
         yield RunFolder(path, *share((False, False)))
         return
@@ -193,7 +193,7 @@ def check_output(
             one of the inputs.
     """
     if resume and overwrite:
-        raise UsageError("--resume and --overwrite exclude each other")
+        raise UsageError("--resume and --overwrite exclude each other", hint="Give one of them.")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         exists = path.exists()

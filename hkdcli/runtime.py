@@ -59,7 +59,7 @@ def choose_runtime(device: DeviceName = "auto", dtype: DtypeName = "auto") -> Ru
     if device == "cuda" and not usable:
         raise SetupError(
             "device cuda was asked for, and torch finds no usable GPU",
-            hint="check nvidia-smi and CUDA_VISIBLE_DEVICES, or use device: cpu",
+            hint="Check nvidia-smi and CUDA_VISIBLE_DEVICES, or use device: cpu.",
         )
     chosen = _choose_gpu() if usable and device != "cpu" else torch.device("cpu")
     if chosen.type == "cpu":

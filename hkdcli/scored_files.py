@@ -95,7 +95,10 @@ def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path], *, overwrite:
 
     for place, path in enumerate(outputs):
         if path.resolve() in [other.resolve() for other in outputs[:place]]:
-            raise UsageError(f"{path}: two outputs of this command, and one of them would be lost")
+            raise UsageError(
+                f"{path}: two outputs of this command, and one of them would be lost",
+                hint="Give each a name of its own.",
+            )
         check_output(path, overwrite=overwrite, resumable=False, inputs=[*inputs, *outputs[:place]])
 
 

@@ -80,7 +80,7 @@ def _open_vllm(source: ModelSource, base: str | None, reporter: Reporter) -> Ite
     if source.quantization != "none":
         raise UsageError(
             f"--engine vllm: {source.model} is held in {source.quantization} here, and would not be there",
-            hint="use the built-in engine, or export the model and serve it as it is",
+            hint="Use the built-in engine, or export the model and serve it as it is.",
         )
     from hkdcli.inference.vllm_open import open_vllm
 

@@ -81,7 +81,7 @@ def _select(dataset: Dataset, task: str | None) -> Dataset:
     """The records of one task; raises UsageError where there are none."""
     chosen = tuple(each for each in dataset.examples if task is None or each.task == task)
     if not chosen:
-        raise UsageError(f"{dataset.name}: holds no records of {task}")
+        raise UsageError(f"{dataset.name}: holds no records of {task}", hint="Name records of that task.")
     return replace(dataset, examples=chosen)
 
 

@@ -177,4 +177,8 @@ def check_names(dataset: Dataset, copies: Sequence[int]) -> None:
         if (name := name_copy(example.id, copy)) in known
     ]
     if rows:
-        raise DataError(f"{dataset.name}: some ids look like those of variants", rows)
+        raise DataError(
+            f"{dataset.name}: some ids look like those of variants",
+            rows,
+            hint="Give these records other ids.",
+        )

@@ -104,12 +104,15 @@ def operation(
         name = function.__name__
         for given, known in ((kind, KINDS), *((topic, TOPICS) for topic in may_falsify)):
             if given not in known:
-                raise UsageError(f"operation {name}: {given!r} is not one of: {', '.join(known)}")
+                raise UsageError(
+                    f"operation {name}: {given!r} is not one of: {', '.join(known)}",
+                    hint="Name one of those in @operation(...).",
+                )
         if name in REGISTRY:
             raise UsageError(f"there is an operation called {name} already", hint="Call yours otherwise.")
         if not inspect.getdoc(function):
             raise UsageError(
-                f"operation {name} has no docstring", hint="It says what the operation preserves."
+                f"operation {name} has no docstring", hint="Write one: it says what the operation preserves."
             )
         REGISTRY[name] = Operation(name, kind, tuple(may_falsify), group, function)
         return function

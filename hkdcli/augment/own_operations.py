@@ -39,7 +39,10 @@ def load_own_operations(path: Path) -> tuple[str, ...]:
     except UsageError as error:
         raise UsageError(f"{path}: {error}", hint=error.hint) from error
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{path}{_find_line(error, path)}: {type(error).__name__}: {error}") from error
+        raise UsageError(
+            f"{path}{_find_line(error, path)}: {type(error).__name__}: {error}",
+            hint="Correct the file of operations.",
+        ) from error
     added = [name for name in get_operations() if name not in before]
     if not added:
         raise UsageError(f"{path}: adds no operation", hint="Decorate a function with @operation(kind).")
@@ -57,9 +60,15 @@ def _watch(name: str, function: Function) -> Function:
         try:
             made = function(sample, rng, strength)
         except Exception as error:
-            raise UsageError(f"{where}: {type(error).__name__}: {error}") from error
+            raise UsageError(
+                f"{where}: {type(error).__name__}: {error}",
+                hint="Correct the operation, or leave it out: --set NAME=0.",
+            ) from error
         if faults := _find_faults(made, sample):
-            raise UsageError(f"{where}: {faults[0]}")
+            raise UsageError(
+                f"{where}: {faults[0]}",
+                hint="Correct the operation: see docs/augment.md for what one returns.",
+            )
         return made
 
     watched.__doc__ = function.__doc__

@@ -114,7 +114,7 @@ def open_writer(
             made with other settings.
     """
     if resume and overwrite:
-        raise UsageError("--resume and --overwrite exclude each other")
+        raise UsageError("--resume and --overwrite exclude each other", hint="Give one of them.")
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with hold_lock(folder / _LOCK):

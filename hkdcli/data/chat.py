@@ -35,6 +35,11 @@ def get_tokenizer(processor: Any) -> Any:
     return getattr(processor, "tokenizer", processor)
 
 
+def name_model(processor: Any) -> str:
+    """Where a processor came from, for messages: a folder or hub id."""
+    return getattr(get_tokenizer(processor), "name_or_path", "") or "this model"
+
+
 def image_placeholders(processor: Any) -> tuple[str, ...]:
     """The texts that may stand for one image in a rendered prompt (Gemma3 writes `boi_token` there)."""
     tokens = (getattr(processor, name, None) for name in ("image_token", "boi_token"))
@@ -57,8 +62,8 @@ def read_chat_frame(processor: Any) -> ChatFrame:
     renderers = [r for r in (processor, tokenizer) if getattr(r, "chat_template", None)]
     if not renderers:
         raise ModelError(
-            "the model has no chat template",
-            hint="use an instruction-tuned checkpoint, or add chat_template.jinja to its folder",
+            f"{name_model(processor)}: has no chat template",
+            hint="Use an instruction-tuned checkpoint, or add chat_template.jinja to its folder.",
         )
     placeholders = image_placeholders(processor)
     contents: list[Any] = [[{"type": "image"}, {"type": "text", "text": _USER_SENTINEL}]]
@@ -67,8 +72,10 @@ def read_chat_frame(processor: Any) -> ChatFrame:
     for content in contents:
         if frame := _render_frame(renderers[0], content, placeholders):
             return _close_frame(frame, tokenizer)
+    name = name_model(processor)
     raise ModelError(
-        "the model's chat template does not show one image and the user's text exactly once, image first"
+        f"{name}: its chat template does not show one image, then the user's text, once each",
+        hint="Use an instruction-tuned checkpoint whose template takes an image, then text.",
     )
 
 
@@ -103,7 +110,11 @@ def _close_frame(frame: ChatFrame, tokenizer: Any) -> ChatFrame:
     specials = [token for token in tokenizer.all_special_tokens if token in frame.end]
     end = min(specials, key=frame.end.index) if specials else tokenizer.eos_token
     if not end:
-        raise ModelError("the chat template closes no turn and the tokenizer has no end-of-text token")
+        name = name_model(tokenizer)
+        raise ModelError(
+            f"{name}: its chat template closes no turn and its tokenizer has no end-of-text token",
+            hint="Use an instruction-tuned checkpoint, whose chat template ends each turn.",
+        )
     # A word-piece tokenizer can split " A" into a space and "A": then every letter would begin with the same
     # token, and the plain letter is the natural continuation.
     lead = frame.lead.strip("\n") if _first_tokens_differ(tokenizer, frame.lead) else ""

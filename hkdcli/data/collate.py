@@ -173,7 +173,10 @@ class Collator:
         letters = {choice_id: letter for letter, choice_id in presentation}
         tokens = [self._encode_letters(prompt.lead + letters[choice.id])[0] for choice in example.choices]
         if len(set(tokens)) != len(tokens):
-            raise ModelError(f"the tokenizer begins two of the letters {sorted(letters.values())} alike")
+            raise ModelError(
+                f"the tokenizer begins two of the letters {sorted(letters.values())} alike",
+                hint="Use a model whose tokenizer has a token for each letter.",
+            )
         return tokens
 
     def _encode_letters(self, text: str) -> list[int]:
@@ -242,7 +245,10 @@ class Collator:
         """Every row must hold image tokens, or the model would look at no image or at another row's."""
         image_id = getattr(self.processor, "image_token_id", None)
         if image_id is not None and not (input_ids == image_id).any(-1).all():
-            raise ModelError("the processor left a prompt without image tokens")
+            raise ModelError(
+                "the processor left a prompt without image tokens",
+                hint="Processor and model must come from one checkpoint: download or copy the folder again.",
+            )
 
     def _compute_excess(self, length: int, prompts: Sequence[Prompt]) -> int:
         if self.max_length is None:
@@ -270,5 +276,9 @@ def _place(groups: Sequence[Sequence[int]]) -> list[int]:
 def _require_answer(example: Example) -> frozenset[str]:
     if not example.answer:
         row = BadRow("record.no_answer", example.id, example.image, "the record has no answer to learn")
-        raise DataError(f"record {example.id!r} has no answer", [row])
+        raise DataError(
+            f"record {example.id!r} has no answer",
+            [row],
+            hint="Give the record a correct_choice, or leave it out.",
+        )
     return example.answer

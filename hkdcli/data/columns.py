@@ -69,7 +69,7 @@ def _choose_split(folder: Path) -> Path:
     if len(splits) != 1:
         hint = f"name one of them, for example {folder.name}/{splits[0]}" if splits else ""
         detail = f"{len(splits)} splits: {', '.join(splits)}" if splits else "a dataset folder without splits"
-        raise DataError("which split?", [BadRow("data.format", "", folder.name, detail, hint)])
+        raise DataError("no split is named", [BadRow("data.format", "", folder.name, detail, hint)])
     return folder / splits[0]
 
 
@@ -103,7 +103,9 @@ def _iterate(arrow: Any, name: str, code: str, open_batches: Any) -> Iterator[Ro
     except (arrow.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         detail = ascii(str(error).splitlines()[0][:200] if str(error) else type(error).__name__)
         raise DataError(
-            "the columns cannot be read", [BadRow(code, "", f"{name}:{number + 1}", detail)]
+            "the columns cannot be read",
+            [BadRow(code, "", f"{name}:{number + 1}", detail)],
+            hint="Write the table again, or convert it to JSONL.",
         ) from error
 
 

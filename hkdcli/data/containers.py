@@ -45,7 +45,9 @@ def iterate_rows(path: Path, encoding: str = "utf-8") -> Iterator[Row | BadRow]:
         raise DataError("no records here", [BadRow("data.not_regular", "", str(path), "not a regular file")])
     if status.st_size > MAX_FILE_BYTES:
         detail = f"{status.st_size} bytes; at most {MAX_FILE_BYTES} are read"
-        raise DataError("too large", [BadRow("data.too_large", "", str(path), detail, "split the file")])
+        raise DataError(
+            "the file is too large", [BadRow("data.too_large", "", str(path), detail, "split the file")]
+        )
     yield from _iterate_file(path, encoding)
 
 
@@ -56,7 +58,9 @@ def _iterate_file(path: Path, encoding: str) -> Iterator[Row | BadRow]:
             data = b"" if magic == b"PAR1" else magic + file.read(MAX_FILE_BYTES)
     except OSError as error:
         detail = error.strerror or type(error).__name__
-        raise DataError("cannot be read", [BadRow("data.unreadable", "", str(path), detail)]) from error
+        raise DataError(
+            "the file cannot be read", [BadRow("data.unreadable", "", str(path), detail)]
+        ) from error
     if magic == b"PAR1":
         yield from iterate_parquet(path)
         return

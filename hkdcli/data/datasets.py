@@ -21,6 +21,7 @@ from hkdcli.errors import BadRow, DataError
 _ENCODER = json.JSONEncoder(sort_keys=True, allow_nan=False)  # json.dumps would make one for each row
 
 OnBad = Literal["error", "skip", "keep"]
+_ADVICE = "Correct them, or leave out up to max_bad of them with on_bad: skip (--on-bad skip)."
 
 
 @dataclass(frozen=True)
@@ -120,13 +121,13 @@ def check_dataset(dataset: Dataset, *, need_answers: bool, check_images: bool) -
     if need_answers:
         unlabelled = [example for example in dataset.examples if example.answer is None]
         if unlabelled and len(unlabelled) == len(dataset.examples):
-            hint = "correct_choice holds the gold letters"
+            hint = "Write the gold letters of each record into its correct_choice."
             raise DataError(f"{dataset.name}: no gold in {len(unlabelled)} rows", hint=hint)
         rows += [BadRow("record.no_answer", each.id, dataset.name, "no gold") for each in unlabelled]
     if check_images:
         rows += scan_images(dataset).bad_rows.values()
     if rows:
-        raise DataError(_render_refusal(dataset.name, rows, len(dataset.examples)), rows)
+        raise DataError(_render_refusal(dataset.name, rows, len(dataset.examples)), rows, hint=_ADVICE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,7 @@ def skip_bad_images(dataset: Dataset, *, max_bad: float = 0.01) -> Dataset:
     rows = (*dataset.bad_rows, *lost)
     total = len(dataset.examples) + len(dataset.bad_rows)
     if len(rows) > max_bad * total:
-        raise DataError(_render_refusal(dataset.name, rows, total, max_bad), rows)
+        raise DataError(_render_refusal(dataset.name, rows, total, max_bad), rows, hint=_ADVICE)
     kept = tuple(each for each in dataset.examples if each.image not in bad)
     more = (
         (f"{len(lost)} rows left out for their images: {'; '.join(render_first_ids(lost))}",) if lost else ()
@@ -228,7 +229,8 @@ def _check_bad_rows(result: ReadResult, name: str, on_bad: OnBad, max_bad: float
     ambiguous = any(row.code == "record.duplicate_id" for row in rows)
     if ambiguous or not result.examples or len(rows) > allowed * total:
         limit = max_bad if on_bad == "skip" else None
-        raise DataError(_render_refusal(name, rows, total, limit), rows)
+        advice = "Give each record an id of its own." if ambiguous else _ADVICE
+        raise DataError(_render_refusal(name, rows, total, limit), rows, hint=advice)
 
 
 def _render_refusal(name: str, rows: Iterable[BadRow], total: int, max_bad: float | None = None) -> str:

@@ -101,7 +101,9 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> None:
         data = text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         row = BadRow("record.unsupported_value", "", str(path), ascii(str(error))[:200])
-        raise DataError("cannot be written as JSON", [row]) from error
+        raise DataError(
+            "cannot be written as JSON", [row], hint="Take out what JSON has no form for."
+        ) from error
     write_atomic(path, data)
 
 

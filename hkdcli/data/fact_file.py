@@ -66,7 +66,7 @@ def read_facts(path: Path) -> FactTable:
         lines = [f"{path.name}: {len(bad)} faults in {total} lines of facts", *render_first_ids(bad)]
         raise DataError("\n  ".join(lines), bad)
     if not objects and not any(captions.values()):
-        hint = 'Such a line does: {"image_id": "1.jpg", "objects": ["dog"], "captions": ["A dog sleeps."]}'
+        hint = 'Write lines such as: {"image_id": "1.jpg", "objects": ["dog"], "captions": ["A dog sleeps."]}'
         raise DataError(f"{path.name}: holds no facts, neither objects nor captions", hint=hint)
     return FactTable(
         {

@@ -10,7 +10,8 @@ from typing import Protocol
 from PIL import Image
 
 from hkdcli.data.image_files import read_image_bytes, resolve_image
-from hkdcli.data.pixels import decode_image, fit_image
+from hkdcli.data.image_sizes import fit_image
+from hkdcli.data.pixels import decode_image
 from hkdcli.data.refusals import RefusedRowError
 from hkdcli.errors import BadRow, RefusedError
 
@@ -101,7 +102,12 @@ class ImageFolder:
             image, notes = decode_image(data, max_pixels=policy.max_pixels, max_aspect=policy.max_aspect)
         except RefusedRowError as error:
             raise ImageError(error.locate(str(self.root / name))) from error
-        image, more = fit_image(image, resize_pixels=policy.resize_pixels, min_side_px=policy.min_side_px)
+        image, more = fit_image(
+            image,
+            resize_pixels=policy.resize_pixels,
+            min_side_px=policy.min_side_px,
+            max_aspect=policy.max_aspect,
+        )
         return LoadedImage(image, compute_pixel_hash(image), notes + more)
 
     def read_bytes(self, name: str) -> bytes:

@@ -58,7 +58,7 @@ def decode_text(data: bytes, path: str, encoding: str = "utf-8", *, hint: str | 
         detail = f"byte {nul} (0x00) is not text in {encoding}"
     except LookupError:
         raise UsageError(
-            f'unknown encoding "{encoding}"', hint="for example utf-8, utf-16, latin-1"
+            f'unknown encoding "{encoding}"', hint="Give the name of one, such as utf-8, utf-16 or latin-1."
         ) from None
     except UnicodeDecodeError as error:
         offset = error.start + len(data) - len(error.object)  # a mark was cut off before decoding
@@ -161,7 +161,8 @@ def _build_row(value: Any, path: str) -> Row | BadRow:
 
 def _refuse_file(error: json.JSONDecodeError, path: str) -> DataError:
     row = BadRow("data.json", "", f"{path}:{error.lineno}:{error.colno}", error.msg)
-    hint = "the file may be cut short" if _skip(error.doc, error.pos) >= len(error.doc) else None
+    is_cut = _skip(error.doc, error.pos) >= len(error.doc)
+    hint = "The file may be cut short: copy it again." if is_cut else "Correct the file at this place."
     return DataError("not valid JSON", [row], hint=hint)
 
 
@@ -187,7 +188,11 @@ def _iterate_array(text: str, start: int, path: str) -> Iterator[Row | BadRow]:
     except json.JSONDecodeError as error:
         raise _refuse_file(error, path) from None
     except RefusedRowError as error:
-        raise DataError("the file cannot be read past this record", [error.locate(where)]) from None
+        raise DataError(
+            "the file cannot be read past this record",
+            [error.locate(where)],
+            hint="Correct this record, or give the records as JSONL: there each line stands alone.",
+        ) from None
 
 
 def _iterate_objects(text: str, start: int, path: str) -> Iterator[Row | BadRow]:

@@ -67,7 +67,10 @@ class LineStream:
         self._is_open = bool(chunk)
         self._buffer += chunk
         if len(self._buffer) > MAX_LINE_BYTES and b"\n" not in self._buffer:
-            raise DataError(f"{self.name}: a line of more than {MAX_LINE_BYTES} bytes is no record")
+            raise DataError(
+                f"{self.name}: a line of more than {MAX_LINE_BYTES} bytes is no record",
+                hint="Write one record a line, with a line feed at its end.",
+            )
 
     def _parse(self, line: bytes) -> list[Example | BadRow]:
         where = f"{self.name}:{self._number}"

@@ -40,7 +40,11 @@ def write_data_lock(dataset: Dataset, path: Path) -> None:
     """
     images, rows = _hash_images(dataset)
     if rows:
-        raise DataError(f"{dataset.name}: cannot be locked", rows)
+        raise DataError(
+            f"{dataset.name}: cannot be locked",
+            rows,
+            hint="Put these images right first: a lock is of data that are whole.",
+        )
     records = hash_examples(dataset.examples)
     write_json(path, {"version": LOCK_VERSION, "records": records, "images": images})
 
@@ -67,7 +71,11 @@ def verify_data_lock(dataset: Dataset, path: Path) -> None:
         elif known != digest:
             rows.append(BadRow("data.lock_mismatch", "", name, "the file's bytes have changed"))
     if rows:
-        raise DataError(f"{dataset.name}: differs from {path.name}", rows)
+        raise DataError(
+            f"{dataset.name}: differs from {path.name}",
+            rows,
+            hint="Bring the files back as they were; if the change was meant, lock the data anew.",
+        )
 
 
 def _hash_images(dataset: Dataset) -> tuple[dict[str, str], list[BadRow]]:
@@ -93,4 +101,8 @@ def _read_lock(path: Path) -> dict[str, Any]:
         detail = error.strerror or "cannot be read"
     except (ValueError, KeyError, TypeError, RecursionError):
         detail = "not a data lock"
-    raise DataError("the lock cannot be used", [BadRow("data.lock", "", str(path), detail)])
+    raise DataError(
+        "the lock cannot be used",
+        [BadRow("data.lock", "", str(path), detail)],
+        hint="Name the file that --lock-data wrote, or lock the data anew.",
+    )

@@ -10,7 +10,7 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from hkdcli.data.image_formats import ACCEPTED, check_png_chunks, sniff_format
 from hkdcli.data.refusals import RefusedRowError
@@ -94,33 +94,6 @@ def convert_opened(
         notes = _list_frames(image)
         rgb, more = _convert_to_rgb(_turn_upright(image))
     return rgb, notes + more
-
-
-def fit_image(
-    image: Image.Image, *, resize_pixels: int | None, min_side_px: int
-) -> tuple[Image.Image, tuple[str, ...]]:
-    """Shrink what is larger than `resize_pixels`, aspect kept; pad sides below `min_side_px` with white.
-
-    Args:
-        image: An RGB picture.
-        resize_pixels: Width times height that the result stays within; None leaves large pictures.
-        min_side_px: The shortest side that image processors are given.
-
-    Returns:
-        The picture, and notes (`image.resized`, `image.padded`).
-    """
-    notes: tuple[str, ...] = ()
-    pixels = image.width * image.height
-    if resize_pixels is not None and pixels > resize_pixels:
-        scale = (resize_pixels / pixels) ** 0.5
-        size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
-        image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
-        notes += ("image.resized",)
-    if min(image.size) < min_side_px:
-        size = (max(image.width, min_side_px), max(image.height, min_side_px))
-        image = ImageOps.pad(image, size, color="white")
-        notes += ("image.padded",)
-    return image, notes
 
 
 @contextmanager

@@ -99,7 +99,8 @@ class PromptBuilder:
         prompt = Prompt(self.frame.head + body, lines + self.frame.tail, self.frame.end, self.frame.lead)
         if self._count_placeholders(prompt) != 1:
             raise ModelError(
-                f"the prompt of record {example.id!r} does not hold exactly one image placeholder"
+                f"the prompt of record {example.id!r} does not hold exactly one image placeholder",
+                hint="Use a checkpoint whose chat template shows an image once.",
             )
         return prompt
 
@@ -137,7 +138,11 @@ class PromptBuilder:
         judged = "caption" if example.task == "hallucination" else "claim"
         if not self.clean(getattr(example, judged)):
             row = BadRow(f"record.empty_{judged}", example.id, example.image, f"the {judged} is empty")
-            raise DataError(f"record {example.id!r} has no {judged} to judge", [row])
+            raise DataError(
+                f"record {example.id!r} has no {judged} to judge",
+                [row],
+                hint="Fill it in, or leave the record out.",
+            )
         if example.task == "hallucination":
             yield self.clean(example.instruction) or INSTRUCTION_HALLUCINATION
             sections = [(CAPTION_QUESTION_LABEL, example.caption_question), (CAPTION_LABEL, example.caption)]
@@ -200,6 +205,7 @@ def build_legal_answers(example: Example) -> tuple[frozenset[str], ...]:
         raise DataError(
             f"record {example.id!r} has too many choices",
             [BadRow("choices.too_many", example.id, example.image, detail)],
+            hint="Ask about fewer choices at once.",
         )
     none_id = example.none_id
     others = [choice_id for choice_id in ids if choice_id != none_id]

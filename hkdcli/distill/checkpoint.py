@@ -124,7 +124,10 @@ def read_training(folder: Path, state: TrainingState) -> Progress:
         }
         progress = Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise ModelError(f"{folder}: not a checkpoint of a training: {error}") from error
+        raise ModelError(
+            f"{folder}: not a checkpoint of a training: {error}",
+            hint="Delete this folder, then --resume: the checkpoint before it counts.",
+        ) from error
     _copy_into(folder, files["weights"], collect_weights(state.modules))
     _restore_optimizer(folder, files["optimizer"], state)
     _restore_random(files["random"])
@@ -158,7 +161,10 @@ def load_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
     try:
         weights = load_file(folder / "weights.safetensors")
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{folder}: not a checkpoint of a training: {error}") from error
+        raise ModelError(
+            f"{folder}: not a checkpoint of a training: {error}",
+            hint="Delete this folder, then --resume: the checkpoint before it counts.",
+        ) from error
     _copy_into(folder, weights, collect_weights(modules))
 
 
@@ -191,7 +197,10 @@ def _restore_optimizer(folder: Path, saved: Mapping[str, Tensor], state: Trainin
     for full_name, tensor in saved.items():
         name, _, key = full_name.rpartition("/")
         if name not in indices:
-            raise ModelError(f"{folder}: the optimizer knows a parameter that this model lacks: {name}")
+            raise ModelError(
+                f"{folder}: the optimizer knows a parameter that this model lacks: {name}",
+                hint="Resume with the recipe and the package versions that the run was begun with.",
+            )
         live = parameters[indices[name]]
         # Moments are cut as their parameter is; the step count of each is a number.
         states.setdefault(indices[name], {})[key] = cut_like(tensor, live) if tensor.dim() else tensor

@@ -164,7 +164,7 @@ def _check_adapter_learns(stage: Stage[RunRecipe], place: int, adapter: str) -> 
     if level.tuning == "full":
         raise ModelError(
             f"{level.name}: a model with an adapter ({adapter}) cannot be trained in full",
-            hint=f"pyramid.{level.name}.tuning={{lora: {{}}}} trains the adapter further",
+            hint=f"pyramid.{level.name}.tuning={{lora: {{}}}} trains the adapter further.",
         )
     stage.reporter.note(f"{level.name} goes on from {adapter}, with that adapter's own LoRA settings")
 

@@ -121,7 +121,7 @@ def _check_level(level: Level) -> Processor | None:
     elif adapter is not None and level.adapter is not None:
         raise ModelError(
             f"{level.name}: {level.adapter} is no adapter: it has no adapter_config.json",
-            hint="weights that were trained in full are a model: name them as the level's model",
+            hint="Weights that were trained in full are a model: name them as the level's model.",
         )
     if folder is None or is_adapter_folder(folder) and not any(folder.glob("*processor_config.json")):
         return None  # the adapter reads as its base does

@@ -57,8 +57,8 @@ def check_reading(teacher: Reader, student: Reader, *, choice_only: bool, learns
         raise ModelError(
             f"{teacher.source} and {student.source} have different {' and '.join(differing)}, so their "
             "answers cannot be compared token by token, only by choice",
-            hint="choose levels of one model family, or set "
-            + ("distill.mutual=false" if learns and choice_only else "distill.choice_weight=1"),
+            hint="Choose levels of one model family, or set "
+            + ("distill.mutual=false." if learns and choice_only else "distill.choice_weight=1."),
         )
     return False
 
@@ -86,19 +86,19 @@ def check_upper_models(
         if found and states and place == 0:
             raise ModelError(
                 f"{names}their hidden states have no tokens in common",
-                hint="put a level of the student's family first, or set refine.feature=null "
-                "refine.relation=null",
+                hint="Put a level of the student's family first, or set refine.feature=null "
+                "refine.relation=null.",
             )
         if found and choice_weight == 0.0:
             raise ModelError(
                 f"{names}their answers cannot be compared token by token, only by choice",
-                hint="choose levels of one model family, or raise refine.response.choice_weight",
+                hint="Choose levels of one model family, or raise refine.response.choice_weight.",
             )
     if choice_weight is not None and choice_weight < 1.0 and all(differing):
         raise ModelError(
             f"no upper model has the tokenizer and chat template of {student.source}, so answers can only "
             "be compared by choice",
-            hint="set refine.response.choice_weight=1 refine.response.top_k=null",
+            hint="Set refine.response.choice_weight=1 refine.response.top_k=null.",
         )
     return [not found for found in differing]
 
@@ -141,10 +141,10 @@ def check_runs(loaded: LoadedModel, data: Dataset) -> None:
     except (ValueError, IndexError) as error:
         raise ModelError(
             f"{loaded.source}: the model cannot read what its processor makes of a record: {error}",
-            hint="processor and model files must come from one checkpoint; compare image_seq_len, patch_size",
+            hint="Take both from one checkpoint: compare image_seq_len and patch_size of the two.",
         ) from error
     if not torch.isfinite(logits).all():
         raise ModelError(
             f"{loaded.source}: gives NaN or infinite logits on the first record",
-            hint="its weights are damaged, or its number type overflows: try runtime.dtype=float32",
+            hint="Try runtime.dtype=float32; if that is no better, its weights are damaged.",
         )

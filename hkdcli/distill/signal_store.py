@@ -239,6 +239,8 @@ def _compare_keys(path: Path, key: Mapping[str, Any]) -> list[str]:
             raise ValueError("it holds no JSON object")
         return render_differences(stored, key)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror or error}", hint="Check the file and its disk."
+        ) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is damaged: {ascii(str(error))[:200]}", hint=hint) from error

@@ -260,6 +260,7 @@ class Stepper:
                 f"{len(self.lost)} of {self.source.size} examples became unreadable since the run began "
                 f"(at most {limit:.3g} of them may be left out)",
                 list(self.lost.values()),
+                hint="Put the images back and give --resume, or raise data.max_bad.",
             )
 
     def _accumulate(

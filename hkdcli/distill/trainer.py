@@ -148,6 +148,7 @@ def _evaluate(stepper: Stepper, evaluate: Evaluate) -> Mapping[str, float | None
 def _check_stop(stop: StopRequest, step: int, checkpoint: Path | None) -> None:
     if stop.signal_number is not None:
         raise StoppedError(
-            f"stopped after step {step}; saved to {checkpoint}. Give --resume to go on.",
+            f"stopped after step {step}; saved to {checkpoint}",
+            hint="Give --resume to go on.",
             signal_number=stop.signal_number,
         )

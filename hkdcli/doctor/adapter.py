@@ -56,4 +56,7 @@ def _find_rows(folder: Path, shape: tuple[int, ...]) -> Tensor:
                 if name.endswith("embed_tokens.weight") and tuple(tensor.get_shape()) == shape:
                     rows: Tensor = tensor[:64]
                     return rows
-    raise ModelError(f"{folder}: its input embeddings are not found, so its adapters cannot be checked")
+    raise ModelError(
+        f"{folder}: its input embeddings are not found, so its adapters cannot be checked",
+        hint="Merge the adapter where it was made, and use the merged folder.",
+    )

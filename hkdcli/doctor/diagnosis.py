@@ -118,6 +118,10 @@ def _examine_data(examination: Examination, target: str, options: DoctorOptions)
             examination.look(name, check_leak, known, None, dataset, scan)
     if options.predictions is not None:
         examination.look("data.labels", _check_labels, options.predictions, dataset)
+    if options.lock_data is not None:
+        examination.look("data.lock.written", _lock, options.lock_data, dataset)
+    if options.verify_data is not None:
+        examination.look("data.lock", _verify, options.verify_data, dataset)
 
 
 def _open(options: DataOptions) -> Finding:
@@ -130,3 +134,20 @@ def _check_labels(path: Path, dataset: Dataset) -> Finding:
     from hkdcli.evaluation.predictions import read_predictions
 
     return check_labels(dataset.examples, read_predictions(path))
+
+
+def _lock(path: Path, dataset: Dataset) -> Finding:
+    from hkdcli.data.lock import write_data_lock
+
+    if path.exists():
+        hint = "Name another file for --lock-data, or compare with this one: --verify-data."
+        return Finding(f"{path}: exists already", "failed", hint)
+    write_data_lock(dataset, path)
+    return Finding(f"{path}: holds the hashes of the records and of their image files")
+
+
+def _verify(path: Path, dataset: Dataset) -> Finding:
+    from hkdcli.data.lock import verify_data_lock
+
+    verify_data_lock(dataset, path)
+    return Finding(f"the records and their image files are those of {path}")

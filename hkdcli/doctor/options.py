@@ -12,14 +12,16 @@ from hkdcli.errors import UsageError
 Kind = Literal["recipe", "model", "data"]
 
 FORMS = (
-    "A recipe ends in .yaml. A model is a folder with config.json or adapter_config.json, a run folder, a "
-    "hub id as org/name, or scenes:small. Records are a file (.json, .jsonl, .parquet), a datasets folder, "
-    "or scenes:test."
+    "Name one of these. A recipe ends in .yaml. A model is a folder with config.json or "
+    "adapter_config.json, a run folder, a hub id as org/name, or scenes:small. Records are a file "
+    "(.json, .jsonl, .parquet), a datasets folder, or scenes:test."
 )
 _BELONGS: Mapping[str, tuple[Kind, ...]] = {
     "KEY=VALUE": ("recipe",),
     "--against": ("data",),
     "--predictions": ("data",),
+    "--lock-data": ("data",),
+    "--verify-data": ("data",),
     "--images": ("data",),
     "--encoding": ("data",),
     "--limit": ("data",),
@@ -46,6 +48,8 @@ class DoctorOptions:
     base: str | None = None
     quantization: Literal["none", "int8", "nf4"] = "none"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    lock_data: Path | None = None
+    verify_data: Path | None = None
 
     def list_given(self) -> dict[str, bool]:
         """Option -> whether it says anything."""
@@ -53,6 +57,8 @@ class DoctorOptions:
             "KEY=VALUE": bool(self.overrides),
             "--against": bool(self.against),
             "--predictions": self.predictions is not None,
+            "--lock-data": self.lock_data is not None,
+            "--verify-data": self.verify_data is not None,
             "--images": self.images is not None,
             "--encoding": self.encoding != "utf-8",
             "--limit": self.limit is not None,

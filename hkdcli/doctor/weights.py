@@ -148,7 +148,10 @@ def build_on_meta(folder: Path) -> tuple[Any, Any]:
                 ignore_mismatched_sizes=True,
             )
         except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-            raise ModelError(f"{folder}: the model cannot be made: {error}") from error
+            raise ModelError(
+                f"{folder}: the model cannot be made: {error}",
+                hint="See that config.json is whole and of a model that transformers knows.",
+            ) from error
     return model, report
 
 

@@ -73,7 +73,7 @@ def join_predictions(predictions: Sequence[Prediction], examples: Sequence[Examp
     if not scored:
         raise DataError(
             f"no gold in {len(examples)} rows",
-            hint="evaluation needs records with a correct_choice; without them only `hkd infer` makes sense",
+            hint="Give records with a correct_choice; without them only hkd infer makes sense.",
         )
     by_id = {prediction.id: prediction for prediction in predictions}
     return {

@@ -39,11 +39,16 @@ def iterate_predictions(path: Path, columns: Columns, encoding: str) -> Iterator
         DataError: The file cannot be read at all.
     """
     if path.exists() and not path.is_file():
-        raise DataError(f"{path}: is no regular file, so it cannot hold predictions")
+        raise DataError(
+            f"{path}: is no regular file, so it cannot hold predictions",
+            hint="Give the file that hkd infer wrote.",
+        )
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot read predictions: {error.strerror}") from error
+        raise DataError(
+            f"{path}: cannot read predictions: {error.strerror}", hint="Give the file that hkd infer wrote."
+        ) from error
     text = decode_text(data, str(path), encoding, hint="save the file as UTF-8")
     delimiter = _DELIMITERS.get(path.suffix.lower())
     if delimiter is not None:

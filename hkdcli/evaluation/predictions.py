@@ -77,9 +77,13 @@ def read_predictions(
             bad_rows += parsed
             unreadable += 1
     if bad_rows:
-        raise DataError(f"{path}: {unreadable} unreadable prediction rows", bad_rows)
+        raise DataError(
+            f"{path}: {unreadable} unreadable prediction rows",
+            bad_rows,
+            hint="Correct these rows, or ask again with hkd infer.",
+        )
     if not predictions:
-        raise DataError(f"{path}: 0 predictions")
+        raise DataError(f"{path}: 0 predictions", hint="Give what hkd infer wrote for these records.")
     check_unique(predictions)
     return tuple(predictions)
 
@@ -101,7 +105,9 @@ def check_unique(predictions: Iterable[Prediction]) -> None:
             repeated.append(BadRow("prediction.duplicate", row.id, row.path, detail))
         first.setdefault(row.id, row.path)
     if repeated:
-        raise DataError(f"{len(repeated)} duplicate predictions", repeated)
+        raise DataError(
+            f"{len(repeated)} duplicate predictions", repeated, hint="Keep one prediction for each record."
+        )
 
 
 def _parse_row(row: Row | BadRow, columns: Columns) -> Prediction | list[BadRow]:

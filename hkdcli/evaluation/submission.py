@@ -57,7 +57,11 @@ def build_submission(examples: Sequence[Example], predictions: Sequence[Predicti
     faults = {each.id: find_fault(each, each.none_id, by_id.get(each.id)) for each in examples}
     bad = [_refuse(name, fault, by_id) for name, fault in faults.items() if fault]
     if bad:
-        raise DataError(f"{len(bad)} of {len(examples)} records have no answer that can be submitted", bad)
+        raise DataError(
+            f"{len(bad)} of {len(examples)} records have no answer that can be submitted",
+            bad,
+            hint="Ask about these records again with hkd infer.",
+        )
     return [_render(example, by_id[example.id].choices or frozenset()) for example in examples]
 
 
@@ -107,7 +111,11 @@ def check_submission(path: Path, examples: Sequence[Example]) -> None:
     missing = [name for name in wanted if name not in found]
     bad += [BadRow("submission.missing", name, str(path), "has no answer here") for name in missing]
     if bad:
-        raise DataError(f"{path}: {len(bad)} problem{'s' * (len(bad) > 1)}", bad)
+        raise DataError(
+            f"{path}: {len(bad)} problem{'s' * (len(bad) > 1)}",
+            bad,
+            hint="Write it anew: hkd submit PREDICTIONS DATA --out FILE.",
+        )
 
 
 def _refuse(name: str, fault: str, by_id: Mapping[str, Prediction]) -> BadRow:
@@ -164,7 +172,9 @@ def _read(path: Path) -> bytes:
                 raise DataError("no submission", [BadRow("submission.members", "", str(path), detail)])
             if archive.getinfo(MEMBER).file_size > MAX_BYTES:
                 detail = f"{MEMBER} unpacks to more than {MAX_BYTES} bytes"
-                raise DataError("too large", [BadRow("data.too_large", "", str(path), detail)])
+                raise DataError(
+                    "the submission is too large", [BadRow("data.too_large", "", str(path), detail)]
+                )
             return archive.read(MEMBER)
     except (OSError, *_BROKEN) as error:
         detail = getattr(error, "strerror", None) or ascii(str(error))

@@ -111,7 +111,7 @@ def ask_source(
             f"{dataset.name}: none of its {len(dataset.examples)} records can be asked, so the exported "
             "model cannot be checked",
             skipped,
-            hint="give other records with --data",
+            hint="Give other records with --data.",
         )
     return asked, skipped
 

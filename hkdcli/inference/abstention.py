@@ -60,7 +60,7 @@ def choose_abstention(fit: TaskFit, target_precision: float, confidence_level: f
     """
     for name, value in (("precision", target_precision), ("confidence level", confidence_level)):
         if not 0 < value < 1:
-            hint = "no number of records can promise 1; ask for 0.99, say" if value == 1 else None
+            hint = "Give a number between them; no number of records can promise 1."
             raise UsageError(f"a {name} of {value:g} does not lie between 0 and 1", hint=hint)
     level = 1 - confidence_level
     _check_size(fit, target_precision, level)
@@ -74,7 +74,7 @@ def choose_abstention(fit: TaskFit, target_precision: float, confidence_level: f
         raise GateError(
             f"a precision of {target_precision:g} cannot be promised at {confidence_level:g}: "
             f"{_explain_bounds(bounds, answered, correct, size)}",
-            hint="ask for a lower precision, label more records, or use a better model",
+            hint="Ask for a lower precision, label more records, or use a better model.",
         )
     last = passed - 1
     return Abstention(
@@ -122,7 +122,7 @@ def _check_size(fit: TaskFit, target_precision: float, level: float) -> None:
         raise GateError(
             f"{total} labelled records are too few to promise a precision of {target_precision:g} at "
             f"{1 - level:g}: it takes at least {2 * needed - 1}, half of them to choose by",
-            hint="label more records, or ask for a lower precision",
+            hint="Label more records, or ask for a lower precision.",
         )
 
 

@@ -74,7 +74,7 @@ class BatchSize:
         if self._strikes == STRIKES:
             raise MachineLimitError(
                 f"memory ran out for {STRIKES} records in a row, each asked alone",
-                hint="see what else uses the device; quantize the model; then go on with --resume",
+                hint="See what else uses the device; quantize the model; then go on with --resume.",
             )
 
 

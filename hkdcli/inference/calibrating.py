@@ -55,7 +55,10 @@ def fit_judge(
     """
     needs_prior = asking.debias == "prior"
     if not needs_prior and all(example.answer is None for example in dataset.examples):
-        raise DataError(f"{dataset.name}: no record has an answer to calibrate on")
+        raise DataError(
+            f"{dataset.name}: no record has an answer to calibrate on",
+            hint="Give records with correct_choice.",
+        )
     asked = replace(asking, shifts=None, debias="none") if needs_prior else asking
     said = _ask(dataset, Judge(scorer, asked), batch_size, workers, reporter)
     tasks: dict[Task, TaskFit] = {}
@@ -69,11 +72,11 @@ def fit_judge(
         if prior:
             priors[task] = {count: tuple(map(float, logs)) for count, logs in prior.items()}
     if needs_prior and not priors:
-        raise DataError(f"{dataset.name}: no record tells a letter prior", hint="give other records")
+        raise DataError(f"{dataset.name}: no record tells a letter prior", hint="Give other records.")
     if not tasks and not priors:
         raise DataError(
             f"{dataset.name}: no task has {MIN_RECORDS} labelled records to calibrate on",
-            hint="give more with a gold answer; some hundred make it reliable",
+            hint="Give more with a gold answer; some hundred make it reliable.",
         )
     return Fit(
         asking=AskedHow(**asdict(asking)),
@@ -122,7 +125,11 @@ def _ask(dataset: Dataset, judge: Judge, batch_size: int | None, workers: int, r
     finally:
         reporter.finish()
     if not said:
-        raise DataError(f"{dataset.name}: no record could be asked", bad)
+        raise DataError(
+            f"{dataset.name}: no record could be asked",
+            bad,
+            hint="Look at what is wrong with them: hkd doctor DATA.",
+        )
     if bad:
         reporter.warn(f"{len(bad)} records could not be asked and are left out (first: {bad[0]})")
     return said

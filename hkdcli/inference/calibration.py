@@ -67,7 +67,7 @@ def fit_task(task: Task, items: Sequence[Labelled], *, decoding: Decoding | None
     if len(items) < MIN_RECORDS:
         raise DataError(
             f"{task}: {len(items)} labelled records are too few to calibrate on",
-            hint=f"give at least {MIN_RECORDS} with a gold answer; some hundred make it reliable",
+            hint=f"Give at least {MIN_RECORDS} with a gold answer; some hundred make it reliable.",
         )
     fit_ids, _ = split_ids(item.id for item in items)
     ordered = sorted(items, key=lambda item: item.id)

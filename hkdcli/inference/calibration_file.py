@@ -100,7 +100,7 @@ def read_calibration(path: Path) -> Calibration:
         detail = _explain(error) if isinstance(error, ValidationError) else error.strerror or str(error)
         raise ModelError(
             f"{path}: cannot be used as a calibration: {detail}",
-            hint="calibrate again with --calibrate, or remove the file to answer without calibration",
+            hint="Calibrate again with --calibrate, or remove the file to answer without calibration.",
         ) from error
 
 

@@ -102,7 +102,7 @@ def decode(
     if threshold is None:
         raise UsageError(
             'decoding "threshold" has no threshold',
-            hint="fit one with --calibrate, or decode by map or expected-f1",
+            hint="Fit one with --calibrate, or decode by map or expected-f1.",
         )
     return posterior.answers[int(decode_thresholds(posterior, [threshold], none_id)[0])]
 

@@ -91,8 +91,8 @@ def compute_evidence(image: Image.Image, score: Score, *, grid: int = 7, batch_s
         ValueError: `score` does not give one number per picture.
     """
     if isinstance(grid, bool) or not isinstance(grid, Integral) or grid < 1:
-        hint = "Cells along each side are a whole number, at least 1."
-        raise UsageError(f"evidence over a grid of {grid} x {grid}", hint=hint)
+        hint = "Give a whole number of cells along each side, at least 1."
+        raise UsageError(f"evidence cannot be drawn over a grid of {grid} x {grid}", hint=hint)
     rows, columns = _cell_edges(image.height, grid), _cell_edges(image.width, grid)
     pictures = _cover_each(image, rows, columns)
     scores: list[float] = []

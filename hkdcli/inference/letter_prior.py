@@ -100,7 +100,7 @@ def _read_letters(record: CycledRecord) -> Array | None:
     if not np.array_equal(np.sort(letters, axis=0), cycle):
         raise UsageError(
             "a letter prior needs every choice under every letter once",
-            hint="ask under a full cycle of shifts in which every choice moves",
+            hint="Ask under a full cycle of shifts in which every choice moves.",
         )
     places = {answer: index for index, answer in enumerate(record.answers)}
     alone = [frozenset({name}) for name in names]

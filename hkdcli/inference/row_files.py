@@ -60,7 +60,7 @@ def read_done_rows(path: Path, hashes: RunHashes, records: Records) -> DoneRows:
     for number, (row, repeated) in enumerate(_index_rows(path, places), start=1):
         where = f"{path}:{number}"
         if repeated is not None:
-            raise DataError(f"{where}: is a second row of {row['id']!r}", hint="take one of them out")
+            raise DataError(f"{where}: is a second row of {row['id']!r}", hint="Take one of them out.")
         _check_row(row, hashes, records, where)
         if row["status"] != "error" or row["error"]["code"] != OUT_OF_MEMORY:
             status[row["id"]] = row["status"]
@@ -123,7 +123,7 @@ def merge_shards(shards: Sequence[Path], records: Records, out: Path) -> dict[st
             first, other = list(found.values())[:2]
             raise UsageError(
                 f"{other}: was not predicted as {first} was",
-                hint="use one model, the same shifts and the same calibration for every shard",
+                hint="Use one model, the same shifts and the same calibration for every shard.",
             )
     absent = [row_id for row_id in records if row_id not in places]
     bad += [BadRow("shard.missing", row_id, "", "no shard has its row") for row_id in absent]
@@ -131,7 +131,7 @@ def merge_shards(shards: Sequence[Path], records: Records, out: Path) -> dict[st
         raise DataError(
             f"{len(bad)} rows keep the shards from being merged",
             bad,
-            hint="finish each shard with --resume, and name each of them once, with the data they came from",
+            hint="Finish each shard with --resume, and name each of them once, with the data they came from.",
         )
     _write_rows(out, places, list(records))
     return {"total": len(records), "failed": status["error"], "abstained": status["abstain"]}
@@ -169,12 +169,17 @@ def _write_rows(out: Path, places: Places, ids: Sequence[str]) -> None:
 def _iterate_lines(path: Path) -> Iterator[bytes]:
     """The whole lines of a file; what a kill cut off is no line."""
     if path.exists() and not path.is_file():
-        raise DataError(f"{path}: is no regular file, so it cannot hold predictions")
+        raise DataError(
+            f"{path}: is no regular file, so it cannot hold predictions",
+            hint="Give the file that hkd infer wrote.",
+        )
     try:
         with path.open("rb") as file:
             yield from (line for line in file if line.endswith(b"\n"))
     except OSError as error:
-        raise DataError(f"{path}: cannot read predictions: {error.strerror}") from error
+        raise DataError(
+            f"{path}: cannot read predictions: {error.strerror}", hint="Give the file that hkd infer wrote."
+        ) from error
 
 
 def _parse_row(line: bytes, where: str) -> Row:
@@ -199,21 +204,21 @@ def _has_code(row: Row) -> bool:
 
 
 def _check_row(row: Row, hashes: RunHashes, records: Records, where: str) -> None:
-    hint = "write to a new file, or go on with what the file began with"
+    hint = "Write to a new file, or go on with what the file began with."
     if row["prompt_hash"] != hashes.prompt:
         what = "was written with another prompt, tokenizer or image processing"
     elif row["id"] not in records:
         what = f"is of a record that is not among these: {row['id']!r}"
-        hint = "give the same data, --limit and --shard as before, or write to a new file"
+        hint = "Give the same data, --limit and --shard as before, or write to a new file."
     elif row["run_hash"] != hashes.find_run(row["task"]):
         what = "was written with another model, other shifts, decoding or calibration"
     elif row["record_hash"] != records[row["id"]]:
         what = f"is of a record that says something else now: {row['id']!r}"
-        hint = "write to a new file, or take the row out of this one"
+        hint = "Write to a new file, or take the row out of this one."
     else:
         return
     raise UsageError(f"{where}: {what}", hint=hint)
 
 
 def _refuse(where: str, detail: str) -> DataError:
-    return DataError(f"{where}: {detail}", hint="write to a new file; this one is left as it is")
+    return DataError(f"{where}: {detail}", hint="Write to a new file; this one is left as it is.")

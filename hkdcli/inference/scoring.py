@@ -199,5 +199,5 @@ def _memory_limit(records: int) -> Iterator[None]:
             raise
         raise MachineLimitError(
             f"memory ran out while scoring {records} records at once",
-            hint="use a smaller --batch-size, or micro_batch_size in a recipe",
+            hint="Use a smaller --batch-size, or micro_batch_size in a recipe.",
         ) from error

@@ -86,4 +86,5 @@ def _take_new(
             seen.add(record.id)
             yield record
         else:
-            reporter.warn(f"{record.id}: came before; no row" if record.id else f"no row: {record}")
+            again = f"{record.id}: an earlier record has this id; it gets no second row"
+            reporter.warn(again if record.id else f"{record}; it has no id, and so gets no row")

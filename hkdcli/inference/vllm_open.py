@@ -27,7 +27,7 @@ from hkdcli.reporter import Reporter, SilentReporter
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank takes
 _SEEING = re.compile(r"vision|visual|projector|connector")
-_MERGE = "merge it into its base with hkd export, and name that folder"
+_MERGE = "Merge it into its base with hkd export, and name that folder."
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from hkdcli.inference.trie import Trie, build_trie
 from hkdcli.inference.vllm_client import Question
 
 _OTHER_ENGINE = "this model cannot be asked through vLLM; use the built-in engine"
+_NO_ENGINE = "Use the built-in engine: this model cannot be asked through vLLM."
 _PROBE = Example(
     id="probe",
     task="hallucination",
@@ -118,7 +119,7 @@ class PromptMessages:
         if not all(self._is_same(prompt, node) for node in nodes):
             raise ModelError(
                 "the model's tokenizer makes other tokens of a whole conversation than of its parts",
-                hint=_OTHER_ENGINE,
+                hint=_NO_ENGINE,
             )
 
     def _is_same(self, prompt: Prompt, node: Node) -> bool:
@@ -171,7 +172,7 @@ class PromptMessages:
             index = trie.parents[index]
         text = self._texts.get(tuple(tokens)) if tokens else ""
         if text is None:
-            raise ModelError("the tokenizer has no text for the beginning of an answer", hint=_OTHER_ENGINE)
+            raise ModelError("the tokenizer has no text for the beginning of an answer", hint=_NO_ENGINE)
         return text
 
 

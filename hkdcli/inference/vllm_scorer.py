@@ -135,7 +135,7 @@ class VllmScorer(AnyScorer):
         """The same on a fresh server; whatever goes wrong with that one is the end."""
         first = f"vLLM was lost: {lost}; {self._server.describe_end()}"
         hint = (
-            "rows that are done are kept: go on with --resume, with a smaller --batch-size or another engine"
+            "Rows that are done are kept: go on with --resume, with a smaller --batch-size or another engine."
         )
         try:
             self._server.start()

@@ -136,8 +136,8 @@ class VllmServer:
     def _explain(self, what: str) -> HkdError:
         message = f"{what}: {self.describe_end()}"
         if _OUT_OF_MEMORY.search(message):
-            return MachineLimitError(message, hint="use a smaller model, or a GPU with more memory")
-        return SetupError(message, hint="the built-in engine needs no vLLM: leave --engine out")
+            return MachineLimitError(message, hint="Use a smaller model, or a GPU with more memory.")
+        return SetupError(message, hint="The built-in engine needs no vLLM: leave --engine out.")
 
     def _read_lines(self, process: subprocess.Popen[bytes]) -> None:
         with process.stdout as said:  # type: ignore[union-attr]

@@ -129,7 +129,10 @@ def load_adapter(model: nn.Module, folder: Path, *, trainable: bool = False) -> 
     from safetensors.torch import load_file
 
     if not (folder / "adapter_config.json").is_file():
-        raise ModelError(f"{folder}: no adapter_config.json; is this an adapter?")
+        raise ModelError(
+            f"{folder}: no adapter_config.json; is this an adapter?",
+            hint="Name the folder that save_pretrained of peft wrote.",
+        )
     check_weights(folder, "adapter_model")
     _check_settings(folder)
     _check_base(model, folder)
@@ -141,12 +144,16 @@ def load_adapter(model: nn.Module, folder: Path, *, trainable: bool = False) -> 
             if projector.hold_in_float32(wrapped):  # it was read in the number type of the base
                 set_peft_model_state_dict(wrapped, load_file(folder / "adapter_model.safetensors"))
     except (RuntimeError, ValueError, KeyError, UserWarning) as error:
-        raise ModelError(f"{folder}: the adapter does not fit this base: {_shorten(error)}") from error
+        raise ModelError(
+            f"{folder}: the adapter does not fit this base: {_shorten(error)}",
+            hint="Load it on its own base: give it with --base.",
+        ) from error
     with safe_open(folder / "adapter_model.safetensors", framework="np") as file:
         unused = set(file.keys()) - set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
     if unused:
         raise ModelError(
-            f"{folder}: the adapter does not fit this base: it has no place for {sorted(unused)[0]}"
+            f"{folder}: the adapter does not fit this base: it has no place for {sorted(unused)[0]}",
+            hint="Load it on its own base: give it with --base.",
         )
     return wrapped
 
@@ -166,7 +173,7 @@ def merge_adapter(model: nn.Module) -> Any:
     if list_quantized(model):
         raise ModelError(
             "an adapter cannot be merged into quantized weights without loss",
-            hint="load the base with quantization: none, then merge",
+            hint="Load the base with quantization: none, then merge.",
         )
     wrapped: Any = model
     try:
@@ -174,18 +181,24 @@ def merge_adapter(model: nn.Module) -> Any:
             projector.release(wrapped)
             return wrapped.merge_and_unload(safe_merge=True)
     except ValueError as error:
-        raise ModelError(f"the adapter cannot be merged: {error}") from error
+        raise ModelError(
+            f"the adapter cannot be merged: {error}",
+            hint="Use the adapter on its base as it is: hkd export --adapter.",
+        ) from error
 
 
 def _check_settings(folder: Path) -> None:
     """Refuse what makes peft import a module, or fetch other adapters, that the settings name."""
     settings = read_json(folder / "adapter_config.json")
     if (kind := settings.get("peft_type")) != "LORA":
-        raise ModelError(f"{folder}: an adapter of type {kind}", hint="hkd reads adapters of type LORA alone")
+        raise ModelError(
+            f"{folder}: an adapter of type {kind}",
+            hint="Use one of type LORA, or merge this one where it was made.",
+        )
     if settings.get("megatron_config"):
         raise ModelError(
-            f"{folder}: adapter_config.json asks for a module by name (megatron_config), which is never imported",
-            hint='a LoRA that needs no Megatron has "megatron_config": null there',
+            f"{folder}: adapter_config.json names a module (megatron_config), which is never imported",
+            hint='Set "megatron_config": null there: a LoRA needs no Megatron.',
         )
 
 
@@ -200,7 +213,7 @@ def _check_base(model: nn.Module, folder: Path) -> None:
         raise ModelError(
             f"{folder}: the adapter was made for another base: expected {expected.get('source')} "
             f"({str(expected.get('fingerprint'))[:12]}), found {name} ({found[:12]})",
-            hint="load it on its own base; if that has moved, give its place with --base",
+            hint="Load it on its own base; if that has moved, give its place with --base.",
         )
 
 

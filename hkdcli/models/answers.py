@@ -137,6 +137,6 @@ def compute_token_log_probs(model: nn.Module, states: Tensor, wanted: Tensor) ->
     if not torch.isfinite(result).all():
         raise ModelError(
             "the model gives NaN or infinite logits",
-            hint="check its weights; on a GPU, float16 overflows where bfloat16 does not",
+            hint="Check its weights; on a GPU, float16 overflows where bfloat16 does not.",
         )
     return result

@@ -111,7 +111,10 @@ def find_connector(model: nn.Module) -> list[str]:
             )
             found += [f"model.{name}.{entry}" for entry in entries] or [f"model.{name}"]
     if not found:
-        raise ModelError(f"{type(backbone).__name__} has none of {', '.join(CONNECTOR_NAMES)}")
+        raise ModelError(
+            f"the projector is not found: {type(backbone).__name__} has none of {', '.join(CONNECTOR_NAMES)}",
+            hint="Set train_projector: false.",
+        )
     return found
 
 

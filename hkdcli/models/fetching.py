@@ -84,7 +84,8 @@ def _check_files(told: Mapping[str, ModelInfo]) -> None:
         if files and not any(file.endswith(".safetensors") for file in files):
             pickles = [file for file in files if file.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl"))]
             said = f" but {', '.join(pickles[:3])}" if pickles else ""
-            hint = advise_conversion_of_hub(hub.split_hub_id(name)[0]) if pickles else None
+            other = "Name a repository that holds the weights of a model."
+            hint = advise_conversion_of_hub(hub.split_hub_id(name)[0]) if pickles else other
             raise ModelError(f"{name}: has no safetensors{said}", hint=hint)
 
 
@@ -97,7 +98,7 @@ def _check_room(told: Mapping[str, ModelInfo]) -> None:
         raise MachineLimitError(
             f"{', '.join(told)}: {need / _GIB:.1f} GiB are to be downloaded, and {free / _GIB:.1f} GiB are "
             f"free at {cache}",
-            hint="free some space, or set HF_HOME to a folder on a larger disk",
+            hint="Free some space, or set HF_HOME to a folder on a larger disk.",
         )
 
 
@@ -138,16 +139,16 @@ def _explain_refusals(name: str) -> Iterator[None]:
         yield
     except GatedRepoError as error:
         raise ModelError(
-            f"{name}: access is restricted", hint=f"accept its licence at {page}, then run: hf auth login"
+            f"{name}: access is restricted", hint=f"Accept its licence at {page}, then run: hf auth login"
         ) from error
     except RevisionNotFoundError as error:
         raise ModelError(
-            f"{name}: the model has no such revision", hint=f"see {page}/commits/main"
+            f"{name}: the model has no such revision", hint=f"See {page}/commits/main"
         ) from error
     except RepositoryNotFoundError as error:
         raise ModelError(
             f"{name}: no such folder, and no such model on the hub",
-            hint="check the name; if the model is private, run: hf auth login",
+            hint="Check the name; if the model is private, run: hf auth login",
         ) from error
 
 

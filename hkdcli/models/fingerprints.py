@@ -68,7 +68,7 @@ def compute_revision(folder: Path) -> str:
     digest.update(json.dumps([name, settings], sort_keys=True).encode())
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise ModelError(f"{folder}: holds no safetensors")
+        raise ModelError(f"{folder}: holds no safetensors", hint="Download or copy the folder again.")
     for path in files:
         digest.update(f"\n{path.name} {path.stat().st_size}\n".encode())
         try:
@@ -77,7 +77,7 @@ def compute_revision(folder: Path) -> str:
         except (OSError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
                 f"{path}: is damaged or cut off: {ascii(str(error))[:200]}",
-                hint="download or copy the folder again",
+                hint="Download or copy the folder again.",
             ) from error
     return digest.hexdigest()
 

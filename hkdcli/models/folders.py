@@ -45,7 +45,10 @@ def find_model_folder(name: str | Path, *, download: bool = True) -> Path:
         student = folder / "student"
         return student if student.is_dir() and not is_model_folder(folder) else folder
     if isinstance(name, Path) or not hub.is_hub_id(text):
-        raise ModelError(f"{text}: no such model folder")
+        raise ModelError(
+            f"{text}: no such model folder",
+            hint="Give a folder, a run folder, a hub id as org/name, or scenes:NAME.",
+        )
     if download:
         from hkdcli.models.fetching import fetch_models
 
@@ -87,9 +90,11 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read as JSON: {error}") from error
+        raise ModelError(
+            f"{path}: cannot be read as JSON: {error}", hint="Download or copy the folder again."
+        ) from error
     if not isinstance(value, dict):
-        raise ModelError(f"{path}: holds no JSON object")
+        raise ModelError(f"{path}: holds no JSON object", hint="Download or copy the folder again.")
     return value
 
 
@@ -106,7 +111,7 @@ def check_model_folder(folder: Path) -> dict[str, Any]:
         ModelError: no configuration, remote code, pickled weights, a shard missing or damaged.
     """
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder}: no config.json", hint="name the folder that save_pretrained wrote")
+        raise ModelError(f"{folder}: no config.json", hint="Name the folder that save_pretrained wrote.")
     check_no_remote_code(folder)
     check_weights(folder, "model")
     return read_json(folder / "config.json")
@@ -161,7 +166,10 @@ def list_shards(folder: Path, kind: str) -> list[Path]:
     if index.is_file():
         names = sorted(set(read_json(index).get("weight_map", {}).values()))
         if any(Path(name).name != name for name in names):
-            raise ModelError(f"{index}: names a shard outside its folder")
+            raise ModelError(
+                f"{index}: names a shard outside its folder",
+                hint="Take the model from elsewhere: its index names files that are not its own.",
+            )
     else:
         names = [f"{kind}.safetensors"] if (folder / f"{kind}.safetensors").is_file() else []
     if not names:
@@ -171,7 +179,7 @@ def list_shards(folder: Path, kind: str) -> list[Path]:
                 f"{folder}: has only pickled weights ({', '.join(pickles)}), which can run code when opened",
                 hint=advise_conversion(folder, kind),
             )
-        raise ModelError(f"{folder}: no {kind}.safetensors")
+        raise ModelError(f"{folder}: no {kind}.safetensors", hint="Download or copy the folder again.")
     return [folder / name for name in names]
 
 
@@ -187,14 +195,14 @@ def check_shard(path: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise ModelError(f"{path}: shard is missing", hint="download or copy the folder again")
+        raise ModelError(f"{path}: shard is missing", hint="Download or copy the folder again.")
     try:
         with safe_open(path, framework="np") as shard:
             shard.keys()
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(
             f"{path}: shard is damaged or cut off: {_name_impostor(path) or error}",
-            hint="download or copy the folder again",
+            hint="Download or copy the folder again.",
         ) from error
 
 

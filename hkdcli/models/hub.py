@@ -122,7 +122,10 @@ def look_up(name: str) -> Path | Missing:
             local_files_only=True,
         )
     except HFValidationError as error:
-        raise ModelError(f"{name}: no such folder, and the hub has no such names") from error
+        raise ModelError(
+            f"{name}: no such folder, and the hub has no such names",
+            hint="Give a folder that is there, or a hub id as org/name.",
+        ) from error
     except LocalEntryNotFoundError as error:  # of an incomplete snapshot it says what that lacks
         said = re.search(r"missing \((.+?)\)", str(error))
         return Missing(name, tuple(said.group(1).split(", ")) if said else ())

@@ -107,10 +107,14 @@ def load_processor(folder: Path) -> Any:
     try:
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
-        raise ModelError(f"{folder}: its processor cannot be loaded: {error}") from error
+        raise ModelError(
+            f"{folder}: its processor cannot be loaded: {error}",
+            hint="Download or copy the folder again; the processor's files must be in it.",
+        ) from error
     if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
         raise ModelError(
-            f"{folder}: its processor takes no images and text; is this a vision-language model?"
+            f"{folder}: its processor takes no images and text; is this a vision-language model?",
+            hint="Use a model that reads images and text.",
         )
     return processor
 
@@ -132,7 +136,10 @@ def read_config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder}: the model cannot be loaded: {error}") from error
+        raise ModelError(
+            f"{folder}: the model cannot be loaded: {error}",
+            hint="Use a vision-language model that transformers knows, in a whole folder: hkd doctor MODEL.",
+        ) from error
 
 
 def check_finite(model: nn.Module) -> None:
@@ -152,7 +159,7 @@ def check_finite(model: nn.Module) -> None:
     if bad:
         raise ModelError(
             f"{len(bad)} weight tensors hold NaN or infinite numbers: {', '.join(bad[:3])}",
-            hint="it is damaged, or its training had diverged: download or copy it again, or use another",
+            hint="It is damaged, or its training had diverged: download or copy it again, or use another.",
         )
 
 
@@ -172,7 +179,9 @@ def _load_weights(
     """A model on its device; `MachineLimitError` where memory runs out on the way."""
     settings = check_model_folder(folder)
     if quantization != "none" and settings.get("quantization_config"):
-        raise ModelError(f"{folder}: is quantized already", hint="use quantization: none to load it as it is")
+        raise ModelError(
+            f"{folder}: is quantized already", hint="Use quantization: none to load it as it is."
+        )
     with _explain_failure(folder):
         options: dict[str, Any] = {"config": read_config(folder), "dtype": dtype}
         if quantization != "none":
@@ -205,7 +214,10 @@ def _read_weights(folder: Path, options: dict[str, Any]) -> Any:
     )
     if report.get("missing_keys"):
         names = sorted(report["missing_keys"])
-        raise ModelError(f"{folder}: the weights lack {len(names)} tensors: {', '.join(names[:3])}")
+        raise ModelError(
+            f"{folder}: the weights lack {len(names)} tensors: {', '.join(names[:3])}",
+            hint="Download or copy the folder again: config.json and weights do not belong together.",
+        )
     return model
 
 
@@ -218,9 +230,12 @@ def _explain_failure(folder: Path) -> Iterator[None]:
         if is_out_of_memory(error):
             raise MachineLimitError(
                 f"{folder}: memory ran out while the model was loaded: {str(error).splitlines()[0]}",
-                hint="use quantization: nf4, a smaller model, or a machine with more memory",
+                hint="Use quantization: nf4, a smaller model, or a machine with more memory.",
             ) from error
-        raise ModelError(f"{folder}: the model cannot be loaded: {error}") from error
+        raise ModelError(
+            f"{folder}: the model cannot be loaded: {error}",
+            hint="Use a vision-language model that transformers knows, in a whole folder: hkd doctor MODEL.",
+        ) from error
 
 
 def _read_processor_class(folder: Path) -> str:

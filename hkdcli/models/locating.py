@@ -60,16 +60,20 @@ def locate_model(
     processor_folder = folder
     if is_adapter_folder(folder):
         if adapter is not None:
-            raise ModelError(f"{model}: is an adapter itself; another adapter on top is not supported")
+            raise ModelError(
+                f"{model}: is an adapter itself; another adapter on top is not supported",
+                hint="Merge it into its base with hkd export, and put the other one on that.",
+            )
         tuned = folder
         source = str(base or _read_base(folder))
         folder = _find_base(_pin_base(tuned) if base is None else source, tuned, download)
         processor_folder = tuned if any((tuned / name).is_file() for name in PROCESSOR_FILES) else folder
     elif base is not None and adapter is None:
-        raise ModelError(f"{model}: is no adapter, so it has no base", hint="leave --base out")
+        raise ModelError(f"{model}: is no adapter, so it has no base", hint="Leave --base out.")
     if not is_model_folder(folder):
         raise ModelError(
-            f"{folder}: is no model: it has no config.json", hint="name the folder that save_pretrained wrote"
+            f"{folder}: is no model: it has no config.json",
+            hint="Name the folder that save_pretrained wrote.",
         )
     return ModelParts(folder, tuned, processor_folder, source)
 
@@ -91,7 +95,7 @@ def list_bases(models: Iterable[str | Path]) -> list[str]:
 def _read_base(folder: Path) -> str:
     name = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
     if not name:
-        raise ModelError(f"{folder}: the adapter does not say which base it is for", hint="give --base")
+        raise ModelError(f"{folder}: the adapter does not say which base it is for", hint="Give --base.")
     return str(name)
 
 
@@ -113,5 +117,5 @@ def _find_base(name: str, adapter: Path, download: bool) -> Path:
     except ModelError as error:
         raise ModelError(
             f"{adapter}: the adapter's base is not found: expected {name}",
-            hint="if it has moved, give its place with --base",
+            hint="If it has moved, give its place with --base.",
         ) from error

@@ -35,7 +35,10 @@ def enable_gradient_checkpointing(model: nn.Module) -> int:
         and any(parameter.requires_grad for parameter in layer.parameters())
     ]
     if not layers:
-        raise ModelError("no layer of the model can compute its activations again (gradient_checkpointing)")
+        raise ModelError(
+            "no layer of the model can compute its activations again (gradient_checkpointing)",
+            hint="Set gradient_checkpointing: false.",
+        )
     for layer in layers:
         layer.gradient_checkpointing = True
         layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)

@@ -34,7 +34,7 @@ def find_trainable(model: nn.Module) -> list[str]:
     if any(name.startswith(tuple(names)) for name in list_quantized(model)):
         raise ModelError(
             "a quantized projector cannot be trained",
-            hint="set quantized_parts: language, or train_projector: false",
+            hint="Set quantized_parts: language, or train_projector: false.",
         )
     return names
 

@@ -46,7 +46,7 @@ def check_prompt_file(folder: Path, processor: Any) -> None:
     raise ModelError(
         f"{folder / FILE_NAME}: the model was trained on other prompts than it would be given now: "
         f"{_explain(folder, trained, now)}",
-        hint="put the files of its processor back as they were, or train it again as it is to be used",
+        hint="Put the files of its processor back as they were, or train it again as it is to be used.",
     )
 
 

@@ -43,7 +43,7 @@ def check_quantizable(quantization: Quantization, device: torch.device) -> None:
     if reason := _find_obstacle(quantization, device):
         raise SetupError(
             f"quantization {quantization} does not work on {device}: {reason}",
-            hint="use quantization: none, or another device (a CPU can do it, slowly)",
+            hint="Use quantization: none, or another device (a CPU can do it, slowly).",
         )
 
 
@@ -144,7 +144,10 @@ def check_quantized(model: nn.Module, quantization: Quantization, parts: Quantiz
     if found != expected:
         differing = sorted(found ^ expected)
         shown = ", ".join(differing[:5]) + (f" and {len(differing) - 5} more" if len(differing) > 5 else "")
-        raise ModelError(f"{quantization} quantized other modules than the {_PARTS[parts]}'s layers: {shown}")
+        raise ModelError(
+            f"{quantization} quantized other modules than the {_PARTS[parts]}'s layers: {shown}",
+            hint="Use quantization: none for this model.",
+        )
 
 
 def describe_quantization(model: nn.Module) -> str:

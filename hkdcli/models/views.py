@@ -58,7 +58,7 @@ def find_image_tokens(config: Any, input_ids: Tensor) -> Tensor:
 def _refuse(config: Any, what: str) -> NoReturn:
     raise ModelError(
         f"how {what} of a {config.model_type} model lie over the picture is not known",
-        hint="refine answers alone: refine.feature=null refine.relation=null",
+        hint="Refine answers alone: refine.feature=null refine.relation=null.",
     )
 
 

@@ -66,7 +66,7 @@ def _count_labelled(path: Path, images: Path | None, reporter: Reporter) -> int:
     if unlabelled:
         raise DataError(
             f"{path}: {len(unlabelled)} of {len(examples)} records have no gold, {unlabelled[0]!r} the first",
-            hint="training and scoring need correct_choice in every record",
+            hint="Write correct_choice into every record: training and scoring need it.",
         )
     return len(examples)
 

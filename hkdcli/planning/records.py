@@ -104,7 +104,7 @@ def find_longest(dataset: Dataset, processor: Any) -> tuple[Dataset, Lengths]:
     if not candidates:
         raise DataError(
             f"{dataset.name}: none of {len(dataset.examples)} records has gold",
-            hint="training needs correct_choice in every record",
+            hint="Write correct_choice into every record: training needs it.",
         )
     measured = []
     for example in candidates:
@@ -114,7 +114,10 @@ def find_longest(dataset: Dataset, processor: Any) -> tuple[Dataset, Lengths]:
             continue
         measured.append((*_count_tokens(collator, example, image), example))
     if not measured:
-        raise DataError(f"{dataset.name}: none of {len(candidates)} images can be opened")
+        raise DataError(
+            f"{dataset.name}: none of {len(candidates)} images can be opened",
+            hint="Look at what is wrong with them: hkd doctor DATA.",
+        )
     measured.sort(key=lambda each: -each[0])
     lengths, images = [each[0] for each in measured], [each[1] for each in measured]
     found = Lengths(

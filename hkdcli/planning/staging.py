@@ -194,7 +194,7 @@ def _find_levels(recipe: R, work: Path) -> tuple[R, tuple[str, ...]]:
     if missing:
         raise OfflineError(
             f"not on this machine, and not known without a download: {', '.join(missing)}",
-            hint="a folder with its settings is enough: hf download MODEL --include '*.json' "
+            hint="Bring a folder with its settings, which is enough: hf download MODEL --include '*.json' "
             "--include '*.jinja' --include '*.txt' --local-dir DIR, then pyramid.LEVEL.model=DIR; known are "
             + ", ".join(list_known_models()),
         )
@@ -214,7 +214,7 @@ def _refuse_runs_to_come(recipe: RunRecipe) -> None:
         levels = "".join(f" pyramid.{each.name}.level=null" for each in to_come if each.level is not None)
         raise UsageError(
             f"{recipe.name}: is about levels of a run that is not here yet: {names}",
-            hint=f"Plan the recipe of that run, or name what its levels come from: {models}{levels}",
+            hint=f"Plan the recipe of that run, or name what its levels come from: {models}{levels}.",
         )
 
 

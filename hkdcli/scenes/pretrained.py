@@ -45,7 +45,7 @@ def model_folder(name: str) -> Path:
     folder = SHIPPED / name
     if not folder.is_dir() or Path(name).name != name:
         names = ", ".join(f"scenes:{path.name}" for path in sorted(SHIPPED.glob("*")) if path.is_dir())
-        raise ModelError(f"the embedded world has no model scenes:{name}", hint=f"it has: {names}")
+        raise ModelError(f"the embedded world has no model scenes:{name}", hint=f"It has: {names}.")
     return folder
 
 

@@ -108,10 +108,10 @@ def load_scenes(
         UsageError: there is no such split or task.
     """
     if split not in SPLITS:
-        raise UsageError(f"scenes have no split {split!r}", hint=f"choose one of: {', '.join(SPLITS)}")
+        raise UsageError(f"scenes have no split {split!r}", hint=f"Choose one of: {', '.join(SPLITS)}.")
     if unknown := [task for task in tasks if task not in get_args(Task)]:
         raise UsageError(
-            f"scenes have no task {unknown[0]!r}", hint=f"choose from: {', '.join(get_args(Task))}"
+            f"scenes have no task {unknown[0]!r}", hint=f"Choose from: {', '.join(get_args(Task))}."
         )
     known: Split = split
     count = DEFAULT_SIZE[known] if size is None else size

@@ -1,10 +1,11 @@
-"""What people see, and what data cannot make them see."""
+"""What people see, and what data cannot make them see: C09, C14, D19 and R22."""
 
 from __future__ import annotations
 
 import io
 import json
 import sys
+import time
 
 import pytest
 
@@ -96,7 +97,33 @@ def test_r22_what_an_earlier_process_did_says_nothing_of_the_speed_of_this_one(
     assert capsys.readouterr().err == "00:10  x  91/100  eta 01:30\n"
 
 
-def test_long_times_have_hours(capsys: pytest.CaptureFixture[str]) -> None:
+def test_r22_before_the_first_step_nobody_knows_how_long_it_takes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """An evaluation before the first step, and after a resume: no time left is better than none at all."""
+    times = iter([0.0, 30.0, 0.0, 30.0])
+    console = Console(clock=lambda: next(times))
+    for before in (0, 40):
+        console.start("x", 100, done=before)
+        console.advance(before, dev_micro_f1=0.5)
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["00:30  x  0/100  dev_micro_f1 0.5", "00:30  x  40/100  dev_micro_f1 0.5"]
+
+
+def test_r22_a_run_of_days_counts_hours(capsys: pytest.CaptureFixture[str]) -> None:
+    times = iter([0.0, 30 * 3600.0])
+    console = Console(clock=lambda: next(times))
+    console.start("x", 4)
+    console.advance(1)
+    assert capsys.readouterr().err == "30:00:00  x  1/4  eta 90:00:00\n"
+
+
+def test_r22_a_clock_that_is_set_changes_no_time() -> None:
+    """The console's clock is one that only grows."""
+    assert Console()._clock is time.monotonic
+
+
+def test_r22_long_times_have_hours(capsys: pytest.CaptureFixture[str]) -> None:
     times = iter([0.0, 7265.0])
     console = Console(clock=lambda: next(times))
     console.start("x", 2)
@@ -146,8 +173,10 @@ def test_c14_json_has_no_nan() -> None:
 
 def test_errors_keep_their_layout(capsys: pytest.CaptureFixture[str]) -> None:
     long = "x" * 200
-    show_error(RecipeError("r.yaml", [Problem("a", long), Problem("bcd", "y")]), as_json=False)
-    assert capsys.readouterr().err == f"r.yaml: 2 problems\n  a    {long}\n  bcd  y\n"
+    error = RecipeError("r.yaml", [Problem("a", long), Problem("bcd", "y")])
+    show_error(error, as_json=False)
+    assert capsys.readouterr().err == f"r.yaml: 2 problems\n  a    {long}\n  bcd  y\nhint: {error.hint}\n"
+    assert error.hint is not None and "docs/recipes.md" in error.hint
 
 
 def test_errors_are_a_document_too(capsys: pytest.CaptureFixture[str]) -> None:

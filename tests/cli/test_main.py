@@ -1,4 +1,4 @@
-"""Exit codes, and the command line as a process: C09-C16 and C18."""
+"""Exit codes, and the command line as a process: C09-C16, C18, R05 and R21."""
 
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (MemoryError("x"), 4),
         (type("OutOfMemoryError", (RuntimeError,), {})("x"), 4),
         (KeyboardInterrupt(), 130),
+        (RuntimeError("CUDA error: device-side assert triggered"), 1),
         (OSError(errno.ENOSPC, "No space left on device"), 4),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
@@ -107,6 +108,17 @@ def test_r05_a_signal_ends_a_command_in_one_line(
     said = capsys.readouterr().err.splitlines()
     assert said[0] == f"stopped at once by {number.name}" and len(said) == 2 and said[1].startswith("hint: ")
     assert closed == [True] and signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("said", ["unspecified launch failure", "uncorrectable ECC error encountered"])
+def test_r21_a_gpu_that_fails_on_the_way_is_a_machine_limit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: str
+) -> None:
+    """As torch.AcceleratorError, a RuntimeError, has it."""
+    fail_with(monkeypatch, RuntimeError(f"CUDA error: {said}\nCUDA kernel errors might be asynchronous"))
+    assert main(["schema"]) == MachineLimitError.exit_code
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"the GPU failed: CUDA error: {said}\nhint: ") and "--resume" in shown
 
 
 def test_a_bug_of_ours_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,9 @@ from image_makers import encode, make_photo, make_png, make_text_bomb
 from PIL import EpsImagePlugin, Image, ImageFile, ImageOps
 
 from hkdcli.data.given_images import load_given_image
+from hkdcli.data.image_sizes import fit_image
 from hkdcli.data.images import ImageError, ImageFolder, ImagePolicy, compute_pixel_hash
-from hkdcli.data.pixels import decode_image, fit_image
+from hkdcli.data.pixels import decode_image
 
 LIMITS = {"max_pixels": 50_000_000, "max_aspect": 200.0}
 
@@ -287,6 +288,13 @@ def test_i16_tiny_and_narrow(tmp_path):
     assert load_code(tmp_path, encode(Image.new("RGB", (5000, 1)))) == "image.aspect"
 
 
+@pytest.mark.parametrize("size", [(50, 10_000), (100, 20_000), (20_000, 100), (130, 26_000)])
+def test_i16_a_long_picture_is_not_made_longer_than_it_may_be(tmp_path, size):
+    """Rounding the short side down would: image processors refuse what is longer than 200 to 1."""
+    image = load(tmp_path, encode(Image.new("L", size, 90))).image
+    assert 100 < max(image.size) / min(image.size) <= 200
+
+
 def test_i17_large_photo_is_decoded_small(tmp_path):
     Image.new("L", (12_000, 9_000), 90).save(tmp_path / "large.jpg")
     size, growth = measure_growth(tmp_path / "large.jpg")
@@ -297,11 +305,13 @@ def test_i17_large_photo_is_decoded_small(tmp_path):
 
 @pytest.mark.parametrize("size", [(3000, 2000), (1500, 1000), (999, 1001)])
 def test_i17_resize_keeps_the_aspect(size):
-    image, notes = fit_image(Image.new("RGB", size), resize_pixels=1_000_000, min_side_px=28)
+    image, notes = fit_image(Image.new("RGB", size), resize_pixels=1_000_000, min_side_px=28, max_aspect=200)
     assert image.width * image.height <= 1_000_000
     assert abs(image.width / image.height - size[0] / size[1]) < 0.01
     assert (notes == ("image.resized",)) == (size[0] * size[1] > 1_000_000)
-    assert fit_image(Image.new("RGB", size), resize_pixels=None, min_side_px=28)[0].size == size
+    assert (
+        fit_image(Image.new("RGB", size), resize_pixels=None, min_side_px=28, max_aspect=200)[0].size == size
+    )
 
 
 def test_i17_reduced_decoding_shows_the_same_picture(tmp_path):

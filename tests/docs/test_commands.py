@@ -20,6 +20,8 @@ from typer.main import get_command
 from hkdcli.__main__ import main
 from hkdcli.augment import operations
 from hkdcli.cli import app
+from hkdcli.data.datasets import load_dataset
+from hkdcli.data.lock import write_data_lock
 from hkdcli.planning import fitting, known_models, staging, starting
 from hkdcli.planning.records import make_up_records
 from hkdcli.recipe import Recipe
@@ -276,12 +278,16 @@ def cut_shape(shape: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_doctor(words: Sequence[str], folder: Path) -> None:
-    """On few drawn records; predictions are made first, since labels are held against posteriors."""
+    """On few drawn records; predictions and locks are made first where records are held against them."""
     options, few = parse(words), []
     if options["predictions"] is not None:
         made = folder / "p.jsonl"
         assert main(["infer", "scenes:small", options["target"], "--out", str(made)]) == 0
         words = [str(made) if word == str(options["predictions"]) else word for word in words]
+    if (lock := options["lock_data"] or options["verify_data"]) is not None:
+        words = [str(folder / "data.lock") if word == str(lock) else word for word in words]
+        if options["verify_data"] is not None:
+            write_data_lock(load_dataset(Path(options["target"])), folder / "data.lock")
     if (options["target"] or "").endswith(".yaml"):
         recipe = read_recipe(Path(options["target"]), STAGES["distill-online"], options["overrides"] or [])
         names = [name for name in ("train", "dev", "test") if getattr(recipe.data, name)]

@@ -1,6 +1,6 @@
 """`hkd doctor` as it is typed: what a target is, exit codes, recipes with everything that they name.
 
-R14, R21, M01, M04 and M12 as a user meets them; a hub id that is not here is exit 7.
+I05, R14, R21, M01, M04 and M12 as a user meets them; a hub id that is not here is exit 7.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from calling_doctor import call_doctor
 from looking import break_import, look, unwritable_folder
+from PIL import Image
 
 from hkdcli.__main__ import main
 from hkdcli.doctor.target import find_kind
@@ -75,7 +76,7 @@ def test_people_see_one_line_a_check_and_below_it_what_to_do(
     assert ", 1 failed, " in lines[0]
     (place,) = (place for place, line in enumerate(lines) if line.startswith("failed   model.files"))
     assert "it is a web page" in lines[place]
-    assert lines[place + 1].strip() == "-> download or copy the folder again"
+    assert lines[place + 1].strip() == "-> Download or copy the folder again."
 
 
 def test_a_sound_recipe_has_nothing_wrong(workplace: Path) -> None:
@@ -188,6 +189,22 @@ def test_records_against_two_others(workplace: Path) -> None:
     assert find(document, "data.leak.1")["status"] == "ok"
     assert find(document, "data.leak.2")["status"] == "warning"
     assert document["exit_code"] == 0
+
+
+def test_i05_a_file_that_rots_and_still_decodes_differs_from_its_lock(workplace: Path) -> None:
+    """Both sides: the untouched records are those of the lock; one pixel later they are not."""
+    records = "test/records.json"
+    assert find(call_doctor(records, "--lock-data", "data.lock"), "data.lock.written")["status"] == "ok"
+    assert find(call_doctor(records, "--verify-data", "data.lock"), "data.lock")["status"] == "ok"
+    rotten = sorted((workplace / "test" / "images").iterdir())[0]
+    with Image.open(rotten) as opened:
+        picture = opened.convert("RGB")
+    picture.putpixel((0, 0), (1, 2, 3))
+    picture.save(rotten)
+    document = call_doctor(records, "--verify-data", "data.lock", "--lock-data", "data.lock", code=3)
+    assert list_failed(document) == {"data.lock", "data.lock.written"}
+    assert f"{rotten.name}: data.lock_mismatch" in find(document, "data.lock")["found"]
+    assert "exists already" in find(document, "data.lock.written")["found"]
 
 
 def test_c18_parquet_without_pyarrow(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

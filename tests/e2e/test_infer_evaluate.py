@@ -76,7 +76,9 @@ def test_scores_are_those_of_scikit_learn(predictions: Path, scenes_files: Path,
     assert document["tasks"]["factuality"]["metrics"]["micro_f1"] == pytest.approx(accuracy)
 
 
-def test_missing_predictions_are_empty_sets(predictions: Path, scenes_files: Path, tmp_path: Path) -> None:
+def test_d24_missing_predictions_are_empty_sets(
+    predictions: Path, scenes_files: Path, tmp_path: Path
+) -> None:
     lines = predictions.read_text().splitlines(keepends=True)
     random.Random(0).shuffle(lines)
     (tmp_path / "some.jsonl").write_text("".join(lines[:29]))
@@ -92,7 +94,7 @@ def test_scenes_by_name_are_the_scenes_on_disk(predictions: Path, scenes_files: 
     assert document["counts"]["extra"] == 0
 
 
-def test_r06_a_killed_infer_resumes_to_the_same_bytes(
+def test_d03_r06_a_killed_infer_resumes_to_the_same_bytes(
     whole_run: Path, predictions: Path, scenes_files: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "p.jsonl"
@@ -120,7 +122,7 @@ def broken_files(scenes_files: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_broken_images_fail_alone(
+def test_i01_i02_i03_broken_images_fail_alone(
     whole_run: Path, predictions: Path, broken_files: Path, tmp_path: Path
 ) -> None:
     """I01-I03: exit 5, a row that says why, and the other records answered as ever."""
@@ -158,7 +160,7 @@ def test_c12_a_reader_that_leaves_is_no_error(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "codes"), [(signal.SIGINT, (130,)), (signal.SIGTERM, (143, -15))])
-def test_a_stopped_infer_keeps_its_rows(
+def test_r05_a_stopped_infer_keeps_its_rows(
     whole_run: Path,
     predictions: Path,
     scenes_files: Path,

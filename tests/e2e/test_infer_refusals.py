@@ -155,7 +155,7 @@ def test_places_that_cannot_be_written_are_refused(place: str, scenes_files: Pat
     assert "cannot be written" in said.err
 
 
-def test_a_second_command_on_one_file_leaves_the_first_one_s_parts_alone(
+def test_c17_a_second_command_on_one_file_leaves_the_first_one_s_parts_alone(
     scenes_files: Path, tmp_path: Path
 ) -> None:
     part = tmp_path / ".p.jsonl.part-1-of-2"

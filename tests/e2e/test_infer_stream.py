@@ -114,7 +114,7 @@ def test_a_line_that_is_no_record_costs_nothing_else(
     data.write_bytes(lines[0] + b"no json\n\n" + lines[0] + lines[1].rstrip())  # the last line has no end
     code, said = pipe_through(monkeypatch, list_words(scenes_files), data, tmp_path / "p.jsonl")
     assert code == 5 and "4 records, 2 failed" in said
-    assert "no row: stdin:2: data.format" in said and "came before; no row" in said
+    assert "stdin:2: data.format" in said and "and so gets no row" in said and "no second row" in said
     assert [row["id"] for row in read_rows(tmp_path / "p.jsonl")] == [
         json.loads(line)["id"] for line in lines[:2]
     ]

@@ -94,7 +94,7 @@ def alone(tuned_run: Path, tiny_llava: Path, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize("name", ["merged", "adapter"])
-def test_plain_transformers_gives_the_logits_of_the_run(alone, name):
+def test_m08_plain_transformers_gives_the_logits_of_the_run(alone, name):
     source = load_file(alone / "source.safetensors")["source"]
     found = load_file(alone / "logits.safetensors")[name]
     torch.testing.assert_close(found, source, rtol=1e-3, atol=1e-3)

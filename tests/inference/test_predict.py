@@ -177,7 +177,7 @@ def test_resume_with_a_foreign_file_is_refused_and_leaves_it(scorer, tmp_path, c
     assert out.read_bytes() == content
 
 
-def test_nan_model_stops_before_a_row_is_written(tiny_llava, tmp_path):
+def test_m05_nan_model_stops_before_a_row_is_written(tiny_llava, tmp_path):
     loaded = load_model(tiny_llava)
     loaded.model.get_output_embeddings().weight.data.fill_(float("nan"))
     with pytest.raises(ModelError, match="NaN"):

@@ -85,7 +85,7 @@ def test_failed_records_have_rows_and_what_has_no_id_is_told(judge: Judge) -> No
     assert [(row["id"], row["status"]) for row in rows] == [("f1", "error"), ("x", "error"), ("f2", "ok")]
     assert [row["error"] and row["error"]["code"] for row in rows] == ["image.truncated", "record.text", None]
     assert summary == StreamSummary(4, 3)
-    assert warnings == ["no row: stdin:3:1: data.json: Expecting value"]
+    assert warnings == ["stdin:3:1: data.json: Expecting value; it has no id, and so gets no row"]
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -98,7 +98,7 @@ def test_of_records_of_one_id_the_first_is_answered_as_itself(judge: Judge, toge
     )
     rows, summary, warnings = answer(judge, *batches)
     assert [row["id"] for row in rows] == ["h1", "f1"] and summary == StreamSummary(3, 1)
-    assert warnings == ["h1: came before; no row"]
+    assert warnings == ["h1: an earlier record has this id; it gets no second row"]
     (alone,), *_ = answer(judge, [first])
     assert rows[0]["prediction"] == alone["prediction"] and set(rows[0]["marginals"]) == {"A", "B", "C"}
 

@@ -161,7 +161,7 @@ def test_only_choices_are_asked_and_the_first_question_of_a_record_goes_first(fa
     assert all(request["temperature"] == 0 for request in fake.requests)
 
 
-def test_the_image_that_is_sent_has_the_pixels_that_were_loaded():
+def test_i09_the_image_that_is_sent_has_the_pixels_that_were_loaded():
     data = base64.b64decode(render_data_url(IMAGES[1]).partition(",")[2])
     assert Image.open(io.BytesIO(data)).tobytes() == IMAGES[1].image.tobytes()
 
@@ -173,7 +173,7 @@ def test_26_choices_are_one_question(fake, processor):
     assert len(fake.requests) == 1
 
 
-def test_a_long_context_is_cut_as_it_is_for_the_built_in_scorer(fake, processor):
+def test_d16_a_long_context_is_cut_as_it_is_for_the_built_in_scorer(fake, processor):
     example = make_factuality(context="The shop sells many fresh vegetables. " * 40)
     server: Any = RunningServer(fake, lambda: None)
     scorer = VllmScorer(server, PromptMessages(Collator(processor, max_length=200)), "hash")

@@ -135,7 +135,7 @@ def test_room_for_a_rank_is_what_vllm_can_be_told(rank, room):
     assert find_lora_rank(rank) == room
 
 
-def test_without_vllm_the_command_to_install_it_is_said(tmp_path, monkeypatch, tiny_llava):
+def test_c18_without_vllm_the_command_to_install_it_is_said(tmp_path, monkeypatch, tiny_llava):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(SetupError, match="not installed") as caught, open_vllm(tiny_llava):
@@ -145,7 +145,7 @@ def test_without_vllm_the_command_to_install_it_is_said(tmp_path, monkeypatch, t
 
 
 @pytest.mark.parametrize("version", ["0.10.2", "0.19.0", "0.9", "", "unknown", "dev"])
-def test_an_old_or_unknown_version_is_refused_before_anything_starts(install_fake, tiny_llava, version):
+def test_c18_an_old_or_unknown_version_is_refused_before_anything_starts(install_fake, tiny_llava, version):
     plan = install_fake(version=version)
     with (
         pytest.raises(SetupError, match=r"vLLM 0\.19\.1 or later is needed, found") as caught,

@@ -108,7 +108,7 @@ def test_m06_adapter_of_another_base(adapted, tmp_path):
         load_model(other, adapter=folder)
 
 
-def test_foreign_adapter_that_does_not_fit(tiny_llava, tmp_path):
+def test_m06_foreign_adapter_that_does_not_fit(tiny_llava, tmp_path):
     wrapped = attach_lora(load_model(tiny_llava).model, rank=2, alpha=2)
     save_adapter(wrapped, tmp_path / "adapter", source="x")
     (tmp_path / "adapter" / "base.json").unlink()
@@ -122,7 +122,7 @@ def test_foreign_adapter_that_does_not_fit(tiny_llava, tmp_path):
             load_adapter(other.model, tmp_path / "adapter")
 
 
-def test_pickled_adapter_is_refused(adapted, tiny_model):
+def test_m01_pickled_adapter_is_refused(adapted, tiny_model):
     folder, _ = adapted
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
     with pytest.raises(ModelError, match="only pickled weights"):

@@ -80,7 +80,7 @@ def test_m15_a_gated_model_names_the_page_of_its_licence(hub: FakeHub) -> None:
     with pytest.raises(ModelError, match="org/small@main: access is restricted") as caught:
         find_model_folder("org/small@main")
     assert caught.value.exit_code == 3
-    expected = f"accept its licence at {constants.ENDPOINT}/org/small, then run: hf auth login"
+    expected = f"Accept its licence at {constants.ENDPOINT}/org/small, then run: hf auth login"
     assert caught.value.hint == expected
 
 

@@ -165,7 +165,7 @@ def test_broken_or_missing_settings(folder, tmp_path):
     assert "save_pretrained" in str(caught.value.hint)
 
 
-def test_smolvlm_without_its_package_is_refused_with_the_extra_to_install(tmp_path, monkeypatch):
+def test_c18_smolvlm_without_its_package_is_refused_with_the_extra_to_install(tmp_path, monkeypatch):
     folder = save_smolvlm(tmp_path)
     assert load_model(folder).model.config.model_type == "smolvlm"
     monkeypatch.setitem(sys.modules, "num2words", None)

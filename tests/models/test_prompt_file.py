@@ -54,7 +54,7 @@ def test_m14_an_edited_chat_template_is_refused_by_name(level):
     edit_template(level)
     with pytest.raises(ModelError, match=r"level/prompt.json: .*: chat_template.jinja changed") as caught:
         load_model(level)
-    assert caught.value.exit_code == 3 and "put the files" in caught.value.hint
+    assert caught.value.exit_code == 3 and "Put the files" in caught.value.hint
 
 
 def test_m14_other_image_settings_are_refused_by_name(level):

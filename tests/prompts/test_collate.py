@@ -1,12 +1,16 @@
+"""Prompts and pictures as a batch. D16: only the context is shortened. D17, I16: rows have image tokens."""
+
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tiny_records import make_choices, make_factuality, make_hallucination, make_image
 
 from hkdcli.data.collate import Collator
+from hkdcli.data.images import ImageFolder
 from hkdcli.data.prompts import CLAIM_LABEL, TRUNCATION_MARKER, identity_presentation
 from hkdcli.errors import DataError, ModelError
 from hkdcli.inference.shift import shifted_presentations
@@ -84,7 +88,7 @@ def test_letters_that_begin_alike_are_refused(collator, monkeypatch):
         collator.encode_letters(EXAMPLES[0], collator.builder.build(EXAMPLES[0], SHOWN[0]), SHOWN[0])
 
 
-def test_only_the_context_is_shortened(collator):
+def test_d16_only_the_context_is_shortened(collator):
     context = "START of it. " + "many words in the middle " * 2000 + "and the END"
     long = make_factuality(context=context)
     shown = [shifted_presentations(long)]
@@ -109,12 +113,35 @@ def test_only_the_context_is_shortened(collator):
     ).sum()
 
 
-def test_too_long_without_its_context_is_a_row_error(collator):
+def test_d16_too_long_without_its_context_is_a_row_error(collator):
     short = Collator(collator.processor, max_length=60)
     for example in (make_hallucination(caption="word " * 100), make_factuality(claim="word " * 100)):
         with pytest.raises(DataError) as caught:
             short.collate_prefixes([example], IMAGES[:1], [[identity_presentation(example)]])
         assert caught.value.rows[0].code == "prompt.too_long"
+
+
+def test_d17_a_prompt_that_lost_its_image_tokens_never_reaches_a_model(collator, monkeypatch):
+    """As a processor might that reads markers of its own in the texts."""
+    process = collator.processor.__class__.__call__
+
+    def lose(self, *given, **named):
+        inputs = process(self, *given, **named)
+        row = inputs["input_ids"][1]
+        row[row == self.image_token_id] = self.image_token_id + 1
+        return inputs
+
+    monkeypatch.setattr(collator.processor.__class__, "__call__", lose)
+    with pytest.raises(ModelError, match="without image tokens"):
+        collator(EXAMPLES[:2], IMAGES[:2], SHOWN[:2])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 100), (20_000, 100), (50, 10_000)])
+def test_i16_the_smallest_and_the_longest_pictures_pass_the_processor(collator, size, tmp_path):
+    Image.new("RGB", size, "blue").save(tmp_path / "x.png")
+    image = ImageFolder(tmp_path).load("x.png")
+    batch = collator(EXAMPLES[:1], [image], SHOWN[:1])
+    assert torch.isfinite(batch.model_inputs["pixel_values"]).all()
 
 
 def test_26_choices(collator):

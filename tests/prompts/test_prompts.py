@@ -1,3 +1,5 @@
+"""Prompts from records; D15, D17, D21: what is empty, or could act, in their texts."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -65,7 +67,7 @@ def test_choices_keep_record_order_and_letters_count_positions(processor):
     assert render_answer(example, identity_presentation(example), frozenset({"B"})) == "A"
 
 
-def test_empty_context_is_left_out(processor):
+def test_d15_empty_context_is_left_out(processor):
     for context in ("", "  \n", None):
         example = make_factuality(context=context)
         prompt = build_prompt(processor, example, identity_presentation(example))
@@ -78,7 +80,7 @@ def test_empty_context_is_left_out(processor):
     ("example", "code"),
     [(make_hallucination(caption=" "), "empty_caption"), (make_factuality(claim=""), "empty_claim")],
 )
-def test_nothing_to_judge_is_a_row_error(processor, example, code):
+def test_d15_nothing_to_judge_is_a_row_error(processor, example, code):
     with pytest.raises(DataError) as caught:
         build_prompt(processor, example, identity_presentation(example))
     assert caught.value.rows[0].code == f"record.{code}"
@@ -111,7 +113,7 @@ def tiny_qwen_builder(tiny_qwen: Path) -> PromptBuilder:
     return PromptBuilder(load_processor(tiny_qwen))
 
 
-def test_nul_and_lone_surrogates_do_not_reach_the_tokenizer(tiny_qwen_builder):
+def test_d21_nul_and_lone_surrogates_do_not_reach_the_tokenizer(tiny_qwen_builder):
     assert tiny_qwen_builder.clean("a\0b\ud83d c") == "ab? c"
 
 
