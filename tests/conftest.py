@@ -14,7 +14,7 @@ settings.load_profile("hkd")
 
 
 def pytest_collection_finish() -> None:
-    """Modules of torch and transformers are a million objects, and every level that is let go collects garbage."""
+    """Modules of torch and transformers are a million objects, and each level let go collects garbage."""
     gc.collect()
     gc.freeze()
 

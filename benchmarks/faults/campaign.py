@@ -1,4 +1,4 @@
-"""One command, interrupted at random moments and begun again; what it leaves is held against uninterrupted runs."""
+"""One command, interrupted at random moments and begun again; what it leaves is held against whole runs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Campaign:
         return live(words, out.parent / said, kill_after_s=kill_after_s, prepare=prepare)
 
     def kill_until_done(self, out: Path, most: int) -> int:
-        """Kill it at random moments until a life reaches its end or `most` kills are spent; then let it end."""
+        """Kill it at random moments until a life reaches its end or `most` kills are spent."""
         killed = 0
         while killed < most:
             delay_s = self.chance.uniform(0, self.whole_s)

@@ -2,13 +2,15 @@
 
     python benchmarks/faults/kill.py --kills 220 --json benchmarks/kill.json
 
-Every command of `kill_jobs.py` runs twice to its end first; what both runs agree on, file names and bytes, is what
-an interrupted one must leave. Then a folder is begun, its process is killed (SIGKILL) after a random part of
-the time that a whole run takes, begun again with `--resume`, killed again, until one life reaches its end before
-its kill; then the files are compared, and the next folder is begun. No process may outlive a command.
+Every command of `kill_jobs.py` runs twice to its end first; what both runs agree on, file names and bytes,
+is what an interrupted one must leave. Then a folder is begun, its process is killed (SIGKILL) after a
+random part of the time that a whole run takes, begun again with `--resume`, killed again, until one life
+reaches its end before its kill; then the files are compared, and the next folder is begun. No process may
+outlive a command.
 
-Three more faults, each made at a random place and then resumed in the same way: no file may grow beyond so many
-bytes, as on a full disk; the output folder belongs to somebody else; a second process is given the same folder.
+Three more faults, each made at a random place and then resumed in the same way: no file may grow beyond so
+many bytes, as on a full disk; the output folder belongs to somebody else; a second process is given the
+folder.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any
 
 os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
 
-sys.path[:0] = [str(Path(__file__).parents[1])]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from campaign import Campaign
 from distill_step import describe_machine
 from kill_jobs import Job, write_jobs
@@ -97,15 +99,15 @@ def main() -> None:
 def load_everything() -> None:
     """Import what the commands import, once for all the copies of this process."""
     import torch
-    from bitsandbytes import functional
-    from peft import LoraModel
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
-    import hkdcli.distill.online
-    import hkdcli.distill.refine
-    import hkdcli.predicting
 
     torch.set_num_threads(1)
+    from hkdcli.distill import online, refine  # noqa: F401
+    from hkdcli.models.adapters import attach_lora
+    from hkdcli.models.loading import load_model
+    from hkdcli.scenes.pretrained import model_folder
+
+    # transformers imports the classes of a model, and peft layers of adapters, when they are first used.
+    attach_lora(load_model(model_folder("small")).model, rank=1, alpha=1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a campaign of kills interrupts: the long commands of hkd on the embedded world, small enough to run often."""
+"""What a campaign of kills interrupts: the long commands of hkd on the embedded world, each a small job."""
 
 from __future__ import annotations
 
@@ -66,8 +66,21 @@ def write_jobs(folder: Path) -> Mapping[str, Job]:
     online, refine = folder / "online.yaml", folder / "refine.yaml"
     online.write_text(_ONLINE)
     refine.write_text(_REFINE)
-    augmented = "augment scenes:train --limit 120 --copies 2 --policy strong --seed 1 --nproc 2".split()
-    inferred = "infer scenes:small scenes:test --limit 100 --shift --batch-size 2".split()
+    augmented = [
+        "augment",
+        "scenes:train",
+        "--limit",
+        "120",
+        "--copies",
+        "2",
+        "--policy",
+        "strong",
+        "--seed",
+        "1",
+        "--nproc",
+        "2",
+    ]
+    inferred = ["infer", "scenes:small", "scenes:test", "--limit", "100", "--shift", "--batch-size", "2"]
     jobs = [
         Job("distill-online", lambda out: ["distill-online", str(online), "--out", str(out)]),
         Job("distill-refine", lambda out: ["distill-refine", str(refine), "--out", str(out)]),

@@ -1,4 +1,4 @@
-"""Commands of hkd in processes that are copies of this one, so that a life is work and not the start of Python."""
+"""Commands of hkd in copies of this process, so that a life is work and not the start of Python."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _be_command(arguments: Sequence[str], said: Path, prepare: Callable[[], None
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     # The files of the process that this is a copy of may be captured, and hold what it has not written yet.
-    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
     code = 1
     try:
         from hkdcli.__main__ import main

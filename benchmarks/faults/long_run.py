@@ -2,10 +2,10 @@
 
     python benchmarks/faults/long_run.py --steps 2000 --json benchmarks/long_run.json
 
-`hkd distill-online` trains one level of the embedded world for so many steps, with a teacher beside it, a checkpoint and
-an evaluation every 50 steps. Twice a second its memory (RssAnon: what it holds itself, without mapped files) and its open files
-are read from outside, with the last step in its log. After the first quarter, in which allocators and caches fill,
-a line through the readings says how both grow.
+`hkd distill-online` trains one level of the embedded world for so many steps, with a teacher beside it, a
+checkpoint and an evaluation every 50 steps. Twice a second its memory (RssAnon: what it holds itself,
+without mapped files) and its open files are read from outside, with the last step in its log. After the
+first quarter, in which allocators and caches fill, a line through the readings says how both grow.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[1])]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from distill_step import describe_machine
 
 RECIPE = """
@@ -128,7 +128,9 @@ def main() -> None:
         "steps": options.steps,
         "seconds": round(time.monotonic() - begun_s),
         **figures,
-        "curve": [(step, round(mb, 1), files) for step, mb, files in readings[:: max(1, len(readings) // 100)]],
+        "curve": [
+            (step, round(mb, 1), files) for step, mb, files in readings[:: max(1, len(readings) // 100)]
+        ],
     }
     print(json.dumps({key: value for key, value in document.items() if key != "curve"}, indent=1))
     if options.json:

@@ -1,4 +1,4 @@
-"""Faults beside kills: a disk that fills up, a folder that cannot be written, a second process in a folder."""
+"""Faults beside kills: a disk that fills up, a folder of somebody else, a second process in a folder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fill_disk(campaign: Campaign) -> str:
 
 
 def limit_files(size: int) -> None:
-    """The system refuses more than so many bytes in a file; without this signal's action it says so as an error."""
+    """The system refuses more than so many bytes in a file, by an error, and not by its signal."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 

@@ -1,4 +1,4 @@
-"""The campaign of kills sees what is lost, what is left over and what lives on; here none of its commands runs long."""
+"""The campaign of kills sees what is lost, what is left over and what lives on; no long command runs here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def fill(folder: Path, **contents: str) -> Path:
 
 def test_what_two_runs_agree_on_is_what_a_third_must_leave(tmp_path: Path) -> None:
     log = '{"step": 1, "loss": 2.0, "seconds": %d}\n'
-    first = read_artefacts(fill(tmp_path / "1", a_bin="x", time_json="1", log_jsonl=log % 1, tensorboard__small__e="1"))
+    first = read_artefacts(
+        fill(tmp_path / "1", a_bin="x", time_json="1", log_jsonl=log % 1, tensorboard__a__e="1")
+    )
     second = read_artefacts(fill(tmp_path / "2", a_bin="x", time_json="2", log_jsonl=log % 2))
     stable = find_stable(first, second)
     assert stable["time.json"] is None and stable["a.bin"] and stable["log.jsonl"]
@@ -63,7 +65,9 @@ def test_a_process_that_outlives_its_command_is_told(tmp_path: Path, monkeypatch
         live(["--version"], tmp_path / "said", prepare=leave_one)
 
 
-def test_a_campaign_counts_kills_and_tells_what_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_campaign_counts_kills_and_tells_what_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     campaign = Campaign(WRITES, tmp_path, random.Random(0), whole_s=1.0, stable={"s.json": "wanted"})
     ends = [Life(-9, 0.1, ""), Life(-9, 0.2, ""), Life(0, 1.0, "")]
     monkeypatch.setattr(Campaign, "live", lambda *_, **__: ends.pop(0))

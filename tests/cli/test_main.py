@@ -316,7 +316,9 @@ HELP = "from hkdcli.__main__ import main; main(['--help'])"
 
 def test_c16_help_is_light() -> None:
     """Beside what Typer and Rich need of the standard library, it is hkd's own few modules."""
-    of_others = loaded("import typer.rich_utils, rich.markdown, rich.traceback, importlib.metadata, sysconfig")
+    of_others = loaded(
+        "import typer.rich_utils, rich.markdown, rich.traceback, importlib.metadata, sysconfig"
+    )
     more = loaded(HELP) - of_others
     assert not more & set(HEAVY)
     assert len([name for name in more if not name.startswith("hkdcli")]) < 25, sorted(more)

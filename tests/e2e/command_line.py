@@ -1,7 +1,8 @@
 """The real command line in processes of its own, and ways to watch and interrupt them.
 
-Such a process is begun by a server that has imported torch and transformers once (multiprocessing's forkserver),
-so it starts in no time; all that it inherits is modules. What `python -m hkdcli` itself does is tested in tests/cli.
+Such a process is begun by a server that has imported torch and transformers once (multiprocessing's
+forkserver), so it starts in no time; all that it inherits is modules. What `python -m hkdcli` itself does
+is tested in tests/cli.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from multiprocessing import forkserver
-from multiprocessing.process import BaseProcess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
