@@ -94,6 +94,10 @@ def parse_yaml(text: str) -> tuple[Value, list[Problem]]:
         node = loader.get_single_node()
     except yaml.YAMLError as error:
         return None, [Problem("", _describe(error))]
+    except (ValueError, OverflowError):  # PyYAML hands any number to int() and chr()
+        assert loader is not None
+        line = loader.get_mark().line + 1
+        return None, [Problem("", f"line {line}: a version or an escaped character with too large a number")]
     finally:
         if loader is not None:
             loader.dispose()
