@@ -210,11 +210,11 @@ def _read_pyramid(folder: Path) -> list[dict[str, Any]]:
 
 def _is_level(entry: Any) -> bool:
     """Whether an entry of a pyramid has a name, and says nothing that is no text where a text belongs."""
-    if not isinstance(entry, dict) or not re.fullmatch(r"[\w.-]{1,64}", str(entry.get("name"))):
+    if not isinstance(entry, dict):
         return False
     model = entry.get("model", None if _comes_ready(entry) else "")
-    texts = (entry["name"], model, entry.get("adapter") or "", entry.get("level") or "")
-    return all(isinstance(text, str) for text in texts)
+    texts = (entry.get("name"), model, entry.get("adapter") or "", entry.get("level") or "")
+    return all(isinstance(text, str) for text in texts) and bool(re.fullmatch(r"[\w.-]{1,64}", entry["name"]))
 
 
 def _comes_ready(entry: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ import yaml
 
 from hkdcli.errors import Problem
 
-MAX_BYTES = 1_000_000
+MAX_CHARACTERS = 100_000  # PyYAML takes seconds for as many
 MAX_DEPTH = 32
 MAX_ALIASES = 16  # 16 uses expand to a few hundred copies at worst, so a bomb has no powder
 
@@ -88,6 +88,8 @@ def parse_yaml(text: str) -> tuple[Value, list[Problem]]:
         The value and the problems found; with a syntax error the value is null and the error is the
         only problem.
     """
+    if len(text) > MAX_CHARACTERS:
+        return None, [Problem("", f"longer than {MAX_CHARACTERS} characters; this is no recipe")]
     loader = None
     try:
         loader = _Loader(text)

@@ -34,10 +34,11 @@ MOST_DEATHS = 5
 STARTUP_S = 120.0  # for the imports and valid inputs of a child
 
 
-def run_target(name: str, engine: str, seconds: float, keep: Path) -> dict[str, Any]:
+def run_target(module: str, name: str, engine: str, seconds: float, keep: Path) -> dict[str, Any]:
     """Try one target with one engine, again from where a process died.
 
     Args:
+        module: that has it, so that no other is imported.
         name: of the target.
         engine: one of ENGINES.
         seconds: of trying.
@@ -52,7 +53,7 @@ def run_target(name: str, engine: str, seconds: float, keep: Path) -> dict[str, 
     end, deaths = time.monotonic() + seconds, 0
     while (left := end - time.monotonic()) > 0 and deaths < MOST_DEATHS:
         with tempfile.TemporaryDirectory(dir=_choose_memory()) as folder:
-            code = _run_child(name, engine, left, deaths, Path(folder))
+            code = _run_child((module, name, engine), left, deaths, Path(folder))
             _add(row, escapes, Path(folder))
             if code == 0:
                 break
@@ -60,23 +61,17 @@ def run_target(name: str, engine: str, seconds: float, keep: Path) -> dict[str, 
             died = (Path(folder) / "current").read_bytes() if (Path(folder) / "current").exists() else b""
             escapes[f"the process ended with {code}"] = died
             row["outcomes"]["escaped"] += 1
+            print((Path(folder) / "log").read_text(errors="replace")[-2000:], file=sys.stderr, flush=True)
     row["inputs"] = sum(row["outcomes"].values())
     row["escapes"] = sorted(escapes)
     _keep(name, escapes, keep)
     return row
 
 
-def _run_child(name: str, engine: str, seconds: float, seed: int, folder: Path) -> int:
+def _run_child(which: tuple[str, str, str], seconds: float, seed: int, folder: Path) -> int:
     """One process; gives its exit code, negative for a signal."""
-    command = [
-        sys.executable,
-        str(HERE / "fuzz_engines.py"),
-        name,
-        engine,
-        f"{seconds:.1f}",
-        str(seed),
-        str(folder),
-    ]
+    options = [*which, f"{seconds:.1f}", str(seed), str(folder)]
+    command = [sys.executable, str(HERE / "fuzz_engines.py"), *options]
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
@@ -90,9 +85,7 @@ def _run_child(name: str, engine: str, seconds: float, seed: int, folder: Path) 
             child.kill()
             code = child.wait()
     if code and not (folder / "result.json").exists():
-        raise SystemExit(
-            f"{name}, {engine}: did not start\n{(folder / 'log').read_text(errors='replace')[-3000:]}"
-        )
+        raise SystemExit(f"{which}: did not start\n{(folder / 'log').read_text(errors='replace')[-3000:]}")
     return code
 
 
@@ -160,13 +153,13 @@ def main() -> None:
     from distill_step import describe_machine
     from fuzz_targets import collect_targets
 
-    known = list(collect_targets())
+    known = {name: target.read.__module__ for name, target in collect_targets().items()}
     if unknown := set(options.target or ()) - set(known):
         parser.error(f"no target {sorted(unknown)[0]!r}; there are: {', '.join(known)}")
     installed = [each for each in ENGINES if importlib.util.find_spec(each)]
     engines = [options.engine] if options.engine else installed
     rows = [
-        run_target(name, engine, options.seconds, options.keep)
+        run_target(known[name], name, engine, options.seconds, options.keep)
         for name in options.target or known
         for engine in engines
     ]

@@ -1,6 +1,6 @@
 """One target tried by one engine in this process, within limits; what escapes is kept, the search goes on.
 
-    python fuzz_engines.py TARGET ENGINE SECONDS SEED FOLDER
+    python fuzz_engines.py MODULE TARGET ENGINE SECONDS SEED FOLDER
 
 FOLDER gets result.json, rewritten every second, and `current`: the input being tried, for whoever finds this
 process dead.
@@ -8,6 +8,7 @@ process dead.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -20,7 +21,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from fuzz_targets import Target, collect_targets, run_input
+from fuzz_targets import Target, run_input
 
 MOST_CPU_S = 5.0  # of one input
 MOST_WALL_S = 60.0  # the same where nothing is computed: something waits
@@ -82,12 +83,14 @@ class Trial:
         return kind
 
     def reduce_escapes(self) -> None:
-        """Make each kept input smaller while it escapes in the same way."""
+        """Make each kept input smaller while it escapes in the same way; this counts as no input tried."""
+        tried = self.outcomes.copy()
         for kind in list(self.escapes):
             end, step = time.monotonic() + MOST_REDUCING_S, len(self.escapes[kind]) // 2
             while step and time.monotonic() < end:
                 if not self._drop(kind, step, end):
                     step //= 2
+        self.outcomes = tried
         self.write()
 
     def write(self) -> None:
@@ -188,9 +191,9 @@ def _instrument(engine: str) -> Any:
 
 
 def main() -> None:
-    name, engine, seconds, seed, folder = sys.argv[1:]
+    module, name, engine, seconds, seed, folder = sys.argv[1:]
     with _instrument(engine):
-        target = collect_targets()[name]
+        target = importlib.import_module(module).TARGETS[name]
     trial = Trial(target, Path(folder))
     for data in target.list_seeds():
         trial.try_input(data)

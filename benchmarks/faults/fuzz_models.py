@@ -55,17 +55,21 @@ def make_folder_files() -> Seeds:
 
 def read_prompt_file(variant: str, content: bytes, folder: Path) -> None:
     target = empty_folder(folder / "level")
-    (target / "prompt.json").write_bytes(b'{"prompt_hash": "another"}')
+    for _, whole in make_prompt_files():
+        (target / "prompt.json").write_bytes(whole)
+    if variant == "MANIFEST.json":  # it is asked where the hash is another
+        (target / "prompt.json").write_bytes(whole.replace(b'"prompt_hash": "', b'"prompt_hash": "x'))
     (target / variant).write_bytes(content)
     check_prompt_file(target, _load_processor())
 
 
+@cache
 def make_prompt_files() -> Seeds:
     import tempfile
 
     with tempfile.TemporaryDirectory() as name:
         write_prompt_file(Path(name), _load_processor())
-        yield "prompt.json", (Path(name) / "prompt.json").read_bytes()
+        return [("prompt.json", (Path(name) / "prompt.json").read_bytes())]
 
 
 @cache

@@ -56,8 +56,9 @@ def read_run(variant: str, content: bytes, folder: Path) -> None:
         (run / name).write_bytes(whole)
     manifest = read_manifest(run)
     assert isinstance(find_run_id(run / "levels"), str)
-    origin = read_origin(str(run), None, None)
-    assert all(isinstance(value, float) for each in origin.runs for _, _, value in each.list_scores())
+    for model in (run, run / "student"):
+        origin = read_origin(str(model), None, None)
+        assert all(isinstance(value, float) for each in origin.runs for _, _, value in each.list_scores())
     find_model(str(run / "student"), None)
     for level in (None, "top"):
         assert isinstance(find_model(str(run), level).model, str)

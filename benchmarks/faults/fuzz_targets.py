@@ -7,6 +7,7 @@ that does not hold: those are asserted in the targets.
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -66,12 +67,6 @@ def run_input(target: Target, data: bytes, folder: Path) -> str | None:
 
 def collect_targets() -> Mapping[str, Target]:
     """Every target, by name."""
-    import fuzz_answers
-    import fuzz_going_on
-    import fuzz_models
-    import fuzz_records
-    import fuzz_runs
-    import fuzz_settings
-
-    modules = (fuzz_records, fuzz_answers, fuzz_settings, fuzz_runs, fuzz_going_on, fuzz_models)
+    names = ("records", "answers", "settings", "runs", "going_on", "models")
+    modules = [importlib.import_module(f"fuzz_{name}") for name in names]
     return {name: target for module in modules for name, target in module.TARGETS.items()}

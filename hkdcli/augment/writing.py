@@ -38,7 +38,11 @@ class VariantWriter:
         self.tally, self.done = Tally(), 0
         with disk_errors(folder):
             self._files = {name: _locate(folder, name).open("a+b") for name in (RECORDS, MANIFEST)}
-            self._go_on()
+            try:
+                self._go_on()
+            except BaseException:
+                self.close()
+                raise
 
     def append(self, lines: Sequence[Line]) -> None:
         """Append all lines of some records, in the order of the records."""
