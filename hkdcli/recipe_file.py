@@ -27,11 +27,10 @@ from hkdcli.recipe import Recipe, RunRecipe
 from hkdcli.recipe_blocks import RecipePart
 from hkdcli.recipe_refine import RefineRecipe
 from hkdcli.recipe_schema import KINDS, Step, get_properties, iterate_fields, render_key
-from hkdcli.safe_yaml import MAX_DEPTH, Value, is_plain_text, parse_yaml
+from hkdcli.safe_yaml import MAX_BYTES, MAX_DEPTH, Value, is_plain_text, parse_yaml
 
 R = TypeVar("R", bound=RecipePart)
 _STEP = re.compile(r"\[\d+\]|[^.\[\]]+")
-_MOST_BYTES = 1_000_000  # that are read at all; `parse_yaml` takes less
 _MOST_SUGGESTED = 50  # problems: it takes milliseconds to find out which key was meant
 _PLACE = re.compile(r"[0-9]{1,9}")
 _KEY = re.compile(r"[^.\[\]]+(?:\.[^.\[\]]+|\[\d+\])*")
@@ -112,8 +111,8 @@ def _read_text(path: Path) -> str:
     if not path.is_file():
         raise UsageError(f"{path}: not a file", hint="Give the path of a YAML file, as in recipes/.")
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise UsageError(f"{path}: larger than {_MOST_BYTES // 1_000_000} MB; this is no recipe")
+        if path.stat().st_size > MAX_BYTES:
+            raise UsageError(f"{path}: larger than {MAX_BYTES // 1_000_000} MB; this is no recipe")
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 text (byte {error.start})") from None

@@ -13,7 +13,8 @@ import yaml
 
 from hkdcli.errors import Problem
 
-MAX_CHARACTERS = 100_000  # PyYAML takes seconds for as many
+MAX_BYTES = 1_000_000
+MAX_VALUES = 20_000  # keys included; PyYAML takes a second for as many
 MAX_DEPTH = 32
 MAX_ALIASES = 16  # 16 uses expand to a few hundred copies at worst, so a bomb has no powder
 
@@ -34,7 +35,7 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self._depth = 0
+        self._depth = self._values = 0
         self._aliases = 0
         self._open_anchors: list[str] = []
 
@@ -47,6 +48,9 @@ class _Loader(yaml.SafeLoader):
             raise _Refused(f"tags such as {event.tag} are not used in recipes", event)
         if self._depth >= MAX_DEPTH:
             raise _Refused(f"nested deeper than {MAX_DEPTH} levels", event)
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise _Refused(f"more than {MAX_VALUES} values", event)
         anchor = getattr(event, "anchor", None)
         self._depth += 1
         self._open_anchors.append(anchor or "")
@@ -88,8 +92,6 @@ def parse_yaml(text: str) -> tuple[Value, list[Problem]]:
         The value and the problems found; with a syntax error the value is null and the error is the
         only problem.
     """
-    if len(text) > MAX_CHARACTERS:
-        return None, [Problem("", f"longer than {MAX_CHARACTERS} characters; this is no recipe")]
     loader = None
     try:
         loader = _Loader(text)
