@@ -28,6 +28,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/pydoclint -q hkdcli
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -c pyproject.toml -r hkdcli
 	$(BIN)/codespell hkdcli tests benchmarks docs recipes README.md
 	$(BIN)/python docs/generate.py --check
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
+import pickle  # nosec B403
 import resource
 import signal
 import warnings
@@ -80,7 +80,7 @@ class Ahead(Generic[Item, Made]):
             readers = [self._start(items[first::count], stack) for first in range(count)]
             for number in range(len(items)):
                 # Written by a fork of this very process.
-                is_made, said = pickle.loads(readers[number % count].recv_bytes())
+                is_made, said = pickle.loads(readers[number % count].recv_bytes())  # nosec B301
                 if not is_made:
                     raise OSError(said)
                 yield said

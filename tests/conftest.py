@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,12 @@ from hypothesis import HealthCheck, settings
 # A busy machine is no fault of what is tested.
 settings.register_profile("hkd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hkd")
+
+
+def pytest_collection_finish() -> None:
+    """Modules of torch and transformers are a million objects, and every level that is let go collects garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

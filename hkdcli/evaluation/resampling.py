@@ -144,13 +144,14 @@ def _draw_weights(sizes: Ints, bootstrap: Bootstrap) -> Iterator[Floats]:
     rng = np.random.default_rng(bootstrap.seed)
     images, kinds = int(sizes.sum()), len(sizes)
     owners = np.repeat(np.arange(kinds), sizes)
-    step = max(1, _CHUNK_BYTES // (8 * kinds))
+    drawn_singly = kinds > _KINDS_PER_IMAGE * images
+    step = max(1, _CHUNK_BYTES // (8 * (images if drawn_singly else kinds)))
     for start in range(0, bootstrap.resamples, step):
         count = min(step, bootstrap.resamples - start)
-        if kinds > _KINDS_PER_IMAGE * images:
-            rows = (
-                np.bincount(owners[rng.integers(0, images, images)], minlength=kinds) for _ in range(count)
-            )
-            yield np.stack(list(rows)).astype(np.float64)
+        if drawn_singly:
+            drawn = owners[rng.integers(0, images, (count, images))]
+            drawn += kinds * np.arange(count)[:, None]
+            rows = np.bincount(drawn.ravel(), minlength=count * kinds)
+            yield rows.reshape(count, kinds).astype(np.float64)
         else:
             yield rng.multinomial(images, sizes / images, size=count).astype(np.float64)

@@ -121,7 +121,8 @@ def load_adapter(model: nn.Module, folder: Path, *, trainable: bool = False) -> 
         The wrapped model.
 
     Raises:
-        ModelError: the adapter is a pickle, damaged, or made for another base.
+        ModelError: the adapter is a pickle, damaged, of another type than LoRA, asks for a module of its own
+            choice, or was made for another base.
     """
     from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors import safe_open
@@ -130,6 +131,7 @@ def load_adapter(model: nn.Module, folder: Path, *, trainable: bool = False) -> 
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder}: no adapter_config.json; is this an adapter?")
     check_weights(folder, "adapter_model")
+    _check_settings(folder)
     _check_base(model, folder)
     try:
         with quiet_peft():
@@ -173,6 +175,18 @@ def merge_adapter(model: nn.Module) -> Any:
             return wrapped.merge_and_unload(safe_merge=True)
     except ValueError as error:
         raise ModelError(f"the adapter cannot be merged: {error}") from error
+
+
+def _check_settings(folder: Path) -> None:
+    """Refuse what makes peft import a module, or fetch other adapters, that the settings name."""
+    settings = read_json(folder / "adapter_config.json")
+    if (kind := settings.get("peft_type")) != "LORA":
+        raise ModelError(f"{folder}: an adapter of type {kind}", hint="hkd reads adapters of type LORA alone")
+    if settings.get("megatron_config"):
+        raise ModelError(
+            f"{folder}: adapter_config.json asks for a module by name (megatron_config), which is never imported",
+            hint='a LoRA that needs no Megatron has "megatron_config": null there',
+        )
 
 
 def _check_base(model: nn.Module, folder: Path) -> None:

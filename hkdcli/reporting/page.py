@@ -88,6 +88,7 @@ def render_page(
             facets=build_facets(gallery.cases),
             shared=_find_shared(gallery.cases),
             thumbnails=thumbnails,
+            # The package's own files, nothing of the data.
             style=Markup(_read_template("style.css") + _read_template("gallery.css")),
             script=Markup(script),
             script_hash=f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",

@@ -80,6 +80,27 @@ def test_m06_base_that_moved(adapted, tiny_model, tmp_path):
     torch.testing.assert_close(compute_answer(load_model(folder, base=tiny_model)), answer)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"peft_type": "XLORA", "adapters": {"0": "org/other"}}, "an adapter of type XLORA"),
+        ({"peft_type": None}, "an adapter of type None"),
+        ({"megatron_config": {"a": 1}, "megatron_core": "spy"}, "which is never imported"),
+    ],
+)
+def test_m02_an_adapter_that_names_modules_or_other_adapters(
+    adapted, tiny_model, tmp_path, monkeypatch, change, said
+):
+    folder, _ = adapted
+    (tmp_path / "spy.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(settings | change))
+    with pytest.raises(ModelError, match=said) as caught:
+        load_model(tiny_model, adapter=folder)
+    assert caught.value.hint and not (tmp_path / "ran").exists()
+
+
 def test_m06_adapter_of_another_base(adapted, tmp_path):
     folder, _ = adapted
     other = save_tiny_llava(tmp_path / "other", seed=7)
