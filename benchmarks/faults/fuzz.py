@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import json
 import os
 import subprocess
@@ -158,16 +159,14 @@ def main() -> None:
         parser.error(f"no target {sorted(unknown)[0]!r}; there are: {', '.join(known)}")
     installed = [each for each in ENGINES if importlib.util.find_spec(each)]
     engines = [options.engine] if options.engine else installed
-    rows = [
-        run_target(known[name], name, engine, options.seconds, options.keep)
-        for name in options.target or known
-        for engine in engines
-    ]
+    rows: list[dict[str, Any]] = []
+    for name, engine in itertools.product(options.target or known, engines):
+        rows.append(run_target(known[name], name, engine, options.seconds, options.keep))
+        if options.json:  # after each, for a campaign is long
+            command = " ".join(["python benchmarks/faults/fuzz.py", *sys.argv[1:]])
+            report = {"command": command, "machine": describe_machine(), "seconds": options.seconds}
+            options.json.write_text(json.dumps({**report, "rows": rows}, indent=2) + "\n")
     print(render_table(rows))
-    if options.json:
-        command = " ".join(["python benchmarks/faults/fuzz.py", *sys.argv[1:]])
-        report = {"command": command, "machine": describe_machine(), "seconds": options.seconds, "rows": rows}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
     sys.exit(any(row["escapes"] for row in rows))
 
 

@@ -13,7 +13,7 @@ import pyarrow
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "faults"))
-from fuzz_models import SMALL
+from fuzz_models import SMALL, make_adapter_files
 from fuzz_records import make_arrow_files
 from fuzz_runs import MANIFEST, PYRAMID, make_checkpoint_files
 from fuzz_settings import RECIPES
@@ -43,6 +43,10 @@ def change_run(**changes):
     """A run's manifest whose first level says something else."""
     pyramid = [{**PYRAMID[0], **changes}, *PYRAMID[1:]]
     return write({**MANIFEST, "recipe": {**MANIFEST["recipe"], "pyramid": pyramid}})
+
+
+def change_adapter(**changes):
+    return write({**json.loads(make_adapter_files()[0][1]), **changes})
 
 
 def change_tensors(name, change):
@@ -139,6 +143,9 @@ CASES = [
         b'{"model_type": "llama", "vocab_size": "x"}',
     ),
     ("TypeError", "model config", "config.json", b'{"model_type": "llava", "text_config": 1}'),
+    ("AttributeError", "adapter", "adapter_config.json", change_adapter(init_lora_weights=5)),
+    ("TypeError", "adapter", "adapter_config.json", change_adapter(target_parameters="x")),
+    ("re.error", "adapter", "adapter_config.json", change_adapter(exclude_modules="(")),
     ("AttributeError", "prompt file", "MANIFEST.json", b'{"files": [1]}'),
     ("RecursionError", "prompt file", "prompt.json", DEEP),
     ("OSError", "prompt file", "MANIFEST.json", write({"files": {"x" * 300: ""}})),

@@ -36,7 +36,7 @@ def test_d27_damaged_inputs_end_in_errors_of_ours(name, tmp_path):
     target = TARGETS[name]
 
     @settings(
-        max_examples=5 if name in SLOW else 40,
+        max_examples=3 if name in SLOW else 15,
         derandomize=True,
         database=None,
         phases=[Phase.generate],
