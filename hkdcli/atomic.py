@@ -52,6 +52,15 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, text.encode())
 
 
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; null where the file is absent, unreadable, damaged or holds anything else."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def check_writable(folder: Path, *, hint: str = _ELSEWHERE) -> None:
     """Check that a folder can be written to, or made, and leave nothing there.
 

@@ -7,7 +7,6 @@ does not exist. It also names its run, so that one run neither resumes from nor 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import uuid
@@ -15,7 +14,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from hkdcli.atomic import disk_errors, sync_folder, write_atomic, write_json
+from hkdcli.atomic import disk_errors, read_object, sync_folder, write_atomic, write_json
 
 
 def publish_checkpoint(
@@ -133,7 +132,7 @@ def is_complete(folder: Path) -> bool:
         return False
     try:
         return all(_hash_file(folder / name) == digest for name, digest in manifest["files"].items())
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return False
 
 
@@ -147,10 +146,9 @@ def find_run_id(folder: Path) -> str:
         The id; empty outside of a run.
     """
     for parent in (folder, *folder.parents):
-        try:
-            return str(json.loads((parent / "manifest.json").read_bytes())["run_id"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+        manifest = read_object(parent / "manifest.json") or {}
+        if "run_id" in manifest:
+            return str(manifest["run_id"])
     return ""
 
 
@@ -175,17 +173,15 @@ def _seal(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def _read_seal(folder: Path) -> dict[str, Any] | None:
-    try:
-        manifest = json.loads((folder / "MANIFEST.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    return manifest if isinstance(manifest, dict) and isinstance(manifest.get("files"), dict) else None
+    manifest = read_object(folder / "MANIFEST.json")
+    return manifest if manifest is not None and isinstance(manifest.get("files"), dict) else None
 
 
 def _list_own(folder: Path, run_id: str) -> list[tuple[int, Path]]:
     """The (step, folder) of every checkpoint that this run has published."""
-    seals = [(path, _read_seal(path)) for path in folder.glob("step-*")]
-    return [(int(seal["step"]), path) for path, seal in seals if seal and seal.get("run_id") == run_id]
+    seals = [(path, _read_seal(path) or {}) for path in folder.glob("step-*")]
+    own = [(path, seal.get("step")) for path, seal in seals if seal.get("run_id") == run_id]
+    return [(step, path) for path, step in own if isinstance(step, int)]
 
 
 def _make_way(target: Path, run_id: str) -> None:

@@ -23,14 +23,21 @@ def render_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
     return [f"  {key:<{width}}  was {_show(was, key)}, is {_show(is_now, key)}" for key in changed]
 
 
-def _flatten(value: Any, key: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping) and value:
-        parts = [_flatten(item, f"{key}.{name}" if key else str(name)) for name, item in value.items()]
-    elif isinstance(value, list | tuple) and value:
-        parts = [_flatten(item, f"{key}[{place}]") for place, item in enumerate(value)]
-    else:
-        return {key: value}
-    return {name: item for part in parts for name, item in part.items()}
+def _flatten(whole: Any) -> dict[str, Any]:
+    """Values by dotted key; a loop, since a damaged file may be nested deeper than Python calls go."""
+    flat: dict[str, Any] = {}
+    waiting = [("", whole)]
+    while waiting:
+        key, value = waiting.pop()
+        if isinstance(value, Mapping) and value:
+            inside = [(f"{key}.{name}" if key else str(name), item) for name, item in value.items()]
+        elif isinstance(value, list | tuple) and value:
+            inside = [(f"{key}[{place}]", item) for place, item in enumerate(value)]
+        else:
+            flat[key] = value
+            continue
+        waiting += reversed(inside)
+    return flat
 
 
 def _show(values: Mapping[str, Any], key: str) -> str:

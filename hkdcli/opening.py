@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+from hkdcli.atomic import read_object
 from hkdcli.errors import UsageError
 from hkdcli.reporter import Reporter
 
@@ -175,21 +178,15 @@ def find_model(
             come so far, its manifest is damaged, or runs name each other in a circle.
     """
     folder = Path(model)
-    if not (folder / "manifest.json").is_file():
+    if not os.path.isfile(folder / "manifest.json"):  # False too for a name that no file can have
         if level is not None:
             raise UsageError(
                 f"{model}: is no run folder, so it has no level {level}",
                 hint="Leave --level out, or name a run folder.",
             )
         return ModelSource(model, **_read_held(_find_folder(model, download)))
-    try:
-        pyramid = json.loads((folder / "manifest.json").read_bytes())["recipe"]["pyramid"]
-        names = [entry["name"] for entry in pyramid]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{folder / 'manifest.json'}: is no manifest of a run, so its levels are not known",
-            hint=f"Put the file back, or name a level's own folder, as {folder / 'student'}.",
-        ) from error
+    pyramid = _read_pyramid(folder)
+    names = [entry["name"] for entry in pyramid]
     if level is not None and level not in names:
         raise UsageError(f"{model}: has no level {level}", hint=f"There are: {', '.join(names)}.")
     if folder.resolve() in seen:
@@ -200,6 +197,32 @@ def find_model(
     place = len(names) - 1 if level is None else names.index(level)
     is_base = place == len(names) - 1
     return _find_level(folder, place, pyramid[place], is_base=is_base, seen=seen | {folder.resolve()})
+
+
+def _read_pyramid(folder: Path) -> list[dict[str, Any]]:
+    """The levels of a run, apex first, as its manifest has them."""
+    recipe = (read_object(folder / "manifest.json") or {}).get("recipe")
+    pyramid = recipe.get("pyramid") if isinstance(recipe, dict) else None
+    if not isinstance(pyramid, list) or not pyramid or not all(map(_is_level, pyramid)):
+        raise UsageError(
+            f"{folder / 'manifest.json'}: is no manifest of a run, so its levels are not known",
+            hint=f"Put the file back, or name a level's own folder, as {folder / 'student'}.",
+        )
+    return pyramid
+
+
+def _is_level(entry: Any) -> bool:
+    """Whether an entry of a pyramid has a name, and says nothing that is no text where a text belongs."""
+    if not isinstance(entry, dict):
+        return False
+    model = entry.get("model", None if _comes_ready(entry) else "")
+    texts = (entry.get("name"), model, entry.get("adapter") or "", entry.get("level") or "")
+    return all(isinstance(text, str) for text in texts) and bool(re.fullmatch(r"[\w.-]{1,64}", entry["name"]))
+
+
+def _comes_ready(entry: Mapping[str, Any]) -> bool:
+    """Whether a level was not trained by its run."""
+    return entry.get("train", {}) is None
 
 
 def _find_folder(model: str, download: bool) -> Path:
@@ -214,10 +237,10 @@ def _find_folder(model: str, download: bool) -> Path:
 
 def _read_held(folder: Path) -> dict[str, Any]:
     """How an exported adapter wants its base to be held; nothing where the folder is something else."""
-    try:
-        said = json.loads((folder / "base.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
+    return _take_held(read_object(folder / "base.json") or {})
+
+
+def _take_held(said: Mapping[str, Any]) -> dict[str, Any]:
     known = {"quantization": ("none", "int8", "nf4"), "quantized_parts": ("language", "all")}
     return {name: said[name] for name, values in known.items() if said.get(name) in values}
 
@@ -236,7 +259,7 @@ def open_pyramid(recipe: R) -> R:
 
 
 def _open_level(level: Level) -> Level:
-    if level.level is None and not (Path(level.model) / "manifest.json").is_file():
+    if level.level is None and not os.path.isfile(Path(level.model) / "manifest.json"):
         return level
     found = find_model(level.model, level.level)
     if found.adapter is not None and level.adapter is not None:
@@ -254,12 +277,12 @@ def _find_level(
 ) -> ModelSource:
     """A trained level is in the run folder; one that came ready, and stayed so, where the recipe says."""
     own = folder / "levels" / f"{place}-{entry['name']}"
-    held = {name: entry[name] for name in ("quantization", "quantized_parts") if name in entry}
+    held = _take_held(entry)
     for candidate in (folder / "student",) if is_base else (own / "mutual", own / "model", own / "adapter"):
         if candidate.is_dir():
             return ModelSource(str(candidate), **held)
-    if entry["train"] is None and entry.get("level") is not None:
+    if _comes_ready(entry) and entry.get("level") is not None:
         return replace(find_model(entry["model"], entry["level"], seen=seen), **held)
-    if entry["train"] is None:
-        return ModelSource(entry["model"], entry["adapter"], **held)
+    if _comes_ready(entry):
+        return ModelSource(entry["model"], entry.get("adapter"), **held)
     raise UsageError(f"{folder}: level {entry['name']} is not trained yet", hint="Go on with --resume.")

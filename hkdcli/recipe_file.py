@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ from hkdcli.safe_yaml import MAX_BYTES, MAX_DEPTH, Value, is_plain_text, parse_y
 
 R = TypeVar("R", bound=RecipePart)
 _STEP = re.compile(r"\[\d+\]|[^.\[\]]+")
+_MOST_SUGGESTED = 50  # problems: it takes milliseconds to find out which key was meant
+_PLACE = re.compile(r"[0-9]{1,9}")
 _KEY = re.compile(r"[^.\[\]]+(?:\.[^.\[\]]+|\[\d+\])*")
 
 
@@ -103,7 +106,7 @@ def render_recipe(recipe: RecipePart) -> str:
 
 
 def _read_text(path: Path) -> str:
-    if not path.exists():
+    if not os.path.exists(path):
         raise UsageError(f"{path}: no such recipe", hint="Give the path of a YAML file, as in recipes/.")
     if not path.is_file():
         raise UsageError(f"{path}: not a file", hint="Give the path of a YAML file, as in recipes/.")
@@ -166,7 +169,7 @@ def _find_place(items: list[Value], step: str) -> int:
     names = [item.get("name") if isinstance(item, dict) else None for item in items]
     if step in names:
         return names.index(step)
-    if step.isdigit() and int(step) < len(items):
+    if _PLACE.fullmatch(step) and int(step) < len(items):
         return int(step)
     known = ", ".join(str(name) for name in names if name is not None)
     raise LookupError(f'no "{step}" in a list of {len(items)}' + (f"; there are: {known}" if known else ""))
@@ -179,7 +182,8 @@ def _find_problems(tree: dict[str, Value], kind: type[RecipePart]) -> list[Probl
     try:
         kind.model_validate(tree)
     except ValidationError as error:
-        return [_describe(details, kind) for details in error.errors(include_url=False)]
+        found = enumerate(error.errors(include_url=False))
+        return [_describe(details, kind, suggests=place < _MOST_SUGGESTED) for place, details in found]
     return []
 
 
@@ -204,11 +208,11 @@ _EXPECTED = {
 }
 
 
-def _describe(details: ErrorDetails, kind: type[RecipePart]) -> Problem:
+def _describe(details: ErrorDetails, kind: type[RecipePart], *, suggests: bool) -> Problem:
     steps = [step for step in details["loc"] if not str(step).startswith("<")]
     wrong, context = details["type"], details.get("ctx", {})
     if wrong == "extra_forbidden":
-        detail = "unknown key" + _suggest_key(steps, kind)
+        detail = "unknown key" + (_suggest_key(steps, kind) if suggests else "")
     elif wrong == "literal_error":
         detail = f"{_show(details['input'])} is not one of: {_list_literals(str(context['expected']))}"
     else:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hkdcli import __version__
-from hkdcli.atomic import disk_errors, write_atomic, write_json
+from hkdcli.atomic import disk_errors, read_object, write_atomic, write_json
 from hkdcli.checkpoints import find_latest_checkpoint, publish_checkpoint
 from hkdcli.differences import render_differences
 from hkdcli.errors import UsageError
@@ -235,11 +235,7 @@ def _collect_versions() -> dict[str, str]:
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
     """Read the manifest of a run folder; null where there is none, or no whole one."""
-    try:
-        manifest = json.loads((path / "manifest.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    return manifest if isinstance(manifest, dict) else None
+    return read_object(path / "manifest.json")
 
 
 def _check_unused(path: Path) -> None:

@@ -14,6 +14,7 @@ import yaml
 from hkdcli.errors import Problem
 
 MAX_BYTES = 1_000_000
+MAX_VALUES = 20_000  # keys included; PyYAML takes a second for as many
 MAX_DEPTH = 32
 MAX_ALIASES = 16  # 16 uses expand to a few hundred copies at worst, so a bomb has no powder
 
@@ -34,7 +35,7 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self._depth = 0
+        self._depth = self._values = 0
         self._aliases = 0
         self._open_anchors: list[str] = []
 
@@ -47,6 +48,9 @@ class _Loader(yaml.SafeLoader):
             raise _Refused(f"tags such as {event.tag} are not used in recipes", event)
         if self._depth >= MAX_DEPTH:
             raise _Refused(f"nested deeper than {MAX_DEPTH} levels", event)
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise _Refused(f"more than {MAX_VALUES} values", event)
         anchor = getattr(event, "anchor", None)
         self._depth += 1
         self._open_anchors.append(anchor or "")
@@ -94,6 +98,10 @@ def parse_yaml(text: str) -> tuple[Value, list[Problem]]:
         node = loader.get_single_node()
     except yaml.YAMLError as error:
         return None, [Problem("", _describe(error))]
+    except (ValueError, OverflowError):  # PyYAML hands any number to int() and chr()
+        assert loader is not None
+        line = loader.get_mark().line + 1
+        return None, [Problem("", f"line {line}: a version or an escaped character with too large a number")]
     finally:
         if loader is not None:
             loader.dispose()

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from hkdcli.atomic import disk_errors, write_json
+from hkdcli.atomic import disk_errors, read_object, write_json
 from hkdcli.augment.making import IMAGES, NAME_DIGITS, Line
 from hkdcli.augment.tally import Tally
 from hkdcli.differences import render_differences
@@ -38,7 +38,11 @@ class VariantWriter:
         self.tally, self.done = Tally(), 0
         with disk_errors(folder):
             self._files = {name: _locate(folder, name).open("a+b") for name in (RECORDS, MANIFEST)}
-            self._go_on()
+            try:
+                self._go_on()
+            except BaseException:
+                self.close()
+                raise
 
     def append(self, lines: Sequence[Line]) -> None:
         """Append all lines of some records, in the order of the records."""
@@ -147,12 +151,10 @@ def _locate(folder: Path, name: str) -> Path:
 
 def _read_settings(folder: Path) -> dict[str, Any] | None:
     """The settings that a dataset in this folder was begun with; None where there is none."""
-    for name in (UNFINISHED, SUMMARY):
-        try:
-            found = json.loads((folder / name).read_bytes())
-            return dict(found["settings"] if name == SUMMARY else found)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+    summary = read_object(folder / SUMMARY) or {}
+    for found in (read_object(folder / UNFINISHED), summary.get("settings")):
+        if isinstance(found, dict):
+            return found
     return None
 
 
@@ -205,12 +207,22 @@ def _read_entries(file: IO[bytes], folder: Path) -> Iterator[tuple[dict[str, Any
         if not line.endswith(b"\n"):
             return
         end += len(line)
-        try:
-            yield dict(json.loads(line)), end
-        except (ValueError, TypeError) as error:
+        if (entry := _parse_entry(line)) is None:
             raise DataError(
                 f"{folder}: line {number} of its manifest is damaged", hint="Start anew with --overwrite."
-            ) from error
+            )
+        yield entry, end
+
+
+def _parse_entry(line: bytes) -> dict[str, Any] | None:
+    """A line of the manifest, None where it does not say what is counted of it."""
+    kinds = {"copy": int, "written": bool, "task": str, "class": str | None, "applied": dict, "refused": dict}
+    try:
+        entry = json.loads(line)
+        known = all(isinstance(entry[name], kind) for name, kind in kinds.items())
+        return entry if known and all(isinstance(why, str) for why in entry["refused"].values()) else None
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return None
 
 
 def _measure_lines(file: IO[bytes]) -> list[int]:

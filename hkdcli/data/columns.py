@@ -11,6 +11,8 @@ from hkdcli.data.json_text import Row
 from hkdcli.errors import BadRow, DataError, SetupError
 
 MAX_ROWS = 5_000_000
+MAX_BYTES = 2 * 2**30  # of all rows: a long text that is stored once can stand in every one
+_ROWS_AT_ONCE = 64
 
 
 def import_pyarrow() -> Any:
@@ -77,7 +79,7 @@ def _open_parquet(arrow: Any, path: Path) -> Iterator[Any]:
     with arrow.parquet.ParquetFile(path) as file:
         if file.metadata.num_rows > MAX_ROWS:
             raise ValueError(f"{file.metadata.num_rows} rows; at most {MAX_ROWS} are read")
-        yield from file.iter_batches(batch_size=1024)
+        yield from file.iter_batches(batch_size=_ROWS_AT_ONCE)
 
 
 def _open_arrow(arrow: Any, folder: Path) -> Iterator[Any]:
@@ -92,15 +94,19 @@ def _open_arrow(arrow: Any, folder: Path) -> Iterator[Any]:
 
 
 def _iterate(arrow: Any, name: str, code: str, open_batches: Any) -> Iterator[Row]:
-    number = 0
+    number = size = 0
     try:
         for batch in open_batches():
+            batch.validate(full=True)  # lest what follows reads where no memory is
+            size += batch.nbytes
+            if size > MAX_BYTES:
+                raise ValueError(f"more than {MAX_BYTES} bytes of rows")
             for value in batch.to_pylist():
                 number += 1
                 if number > MAX_ROWS:
                     raise ValueError(f"more than {MAX_ROWS} rows")
                 yield Row(f"{name}:{number}", _drop_nulls(value))
-    except (arrow.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+    except Exception as error:  # of hostile columns pyarrow may raise anything at all
         detail = ascii(str(error).splitlines()[0][:200] if str(error) else type(error).__name__)
         raise DataError(
             "the columns cannot be read",

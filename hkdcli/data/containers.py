@@ -48,14 +48,14 @@ def iterate_rows(path: Path, encoding: str = "utf-8") -> Iterator[Row | BadRow]:
         raise DataError(
             "the file is too large", [BadRow("data.too_large", "", str(path), detail, "split the file")]
         )
-    yield from _iterate_file(path, encoding)
+    yield from _iterate_file(path, status.st_size, encoding)
 
 
-def _iterate_file(path: Path, encoding: str) -> Iterator[Row | BadRow]:
+def _iterate_file(path: Path, size: int, encoding: str) -> Iterator[Row | BadRow]:
     try:
         with path.open("rb") as file:
             magic = file.read(4)
-            data = b"" if magic == b"PAR1" else magic + file.read(MAX_FILE_BYTES)
+            data = b"" if magic == b"PAR1" else magic + file.read(size)  # takes as much memory at once
     except OSError as error:
         detail = error.strerror or type(error).__name__
         raise DataError(

@@ -96,8 +96,9 @@ def _read_once(path: Path, max_bytes: int) -> bytes:
     _check_regular(os.stat(path), max_bytes)
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as file:
-        _check_regular(os.fstat(handle), max_bytes)
-        return file.read(max_bytes)
+        status = os.fstat(handle)
+        _check_regular(status, max_bytes)
+        return file.read(status.st_size)  # takes as much memory at once
 
 
 def _check_regular(status: os.stat_result, max_bytes: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -27,7 +28,9 @@ class LineStream:
     def __init__(self, descriptor: int, name: str = "stdin") -> None:
         self.descriptor, self.name = descriptor, name
         self._number = 0
-        self._buffer = b""
+        self._lines: deque[bytes] = deque()
+        self._begun: list[bytes] = []  # pieces of a line that has not ended: a long one comes in many
+        self._begun_bytes = 0
         self._is_open = True
 
     def iterate_batches(self, size: int) -> Iterator[list[Example | BadRow]]:
@@ -40,7 +43,7 @@ class LineStream:
             list[Example | BadRow]: One to `size` records in order; a line that is no record is a BadRow.
         """
         batch: list[Example | BadRow] = []
-        while self._is_open or self._buffer or batch:
+        while self._is_open or self._lines or batch:
             while len(batch) < size and (line := self._take_line()) is not None:
                 batch += self._parse(line)
             if len(batch) >= size or (batch and not self._has_more()):
@@ -51,12 +54,10 @@ class LineStream:
 
     def _take_line(self) -> bytes | None:
         """The next whole line; what the end of the stream leaves is one too."""
-        line, newline, rest = self._buffer.partition(b"\n")
-        if not newline and (self._is_open or not line):
+        if not self._lines:
             return None
-        self._buffer = rest
         self._number += 1
-        return line
+        return self._lines.popleft()
 
     def _has_more(self) -> bool:
         """Whether reading on would give something at once."""
@@ -65,8 +66,15 @@ class LineStream:
     def _read(self) -> None:
         chunk = os.read(self.descriptor, _CHUNK_BYTES)
         self._is_open = bool(chunk)
-        self._buffer += chunk
-        if len(self._buffer) > MAX_LINE_BYTES and b"\n" not in self._buffer:
+        end, *others = chunk.split(b"\n")
+        self._begun.append(end)
+        self._begun_bytes += len(end)
+        if others:
+            self._lines += [b"".join(self._begun), *others[:-1]]
+            self._begun, self._begun_bytes = [others[-1]], len(others[-1])
+        elif not self._is_open and self._begun_bytes:
+            self._lines.append(b"".join(self._begun))
+        if self._begun_bytes > MAX_LINE_BYTES:
             raise DataError(
                 f"{self.name}: a line of more than {MAX_LINE_BYTES} bytes is no record",
                 hint="Write one record a line, with a line feed at its end.",

@@ -8,6 +8,7 @@ step alone and are not stored.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -122,15 +123,21 @@ def read_training(folder: Path, state: TrainingState) -> Progress:
         files = {
             name: load_file(folder / f"{name}.safetensors") for name in ("weights", "optimizer", "random")
         }
-        progress = Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        progress = _read_progress(folder / "progress.json")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise ModelError(
             f"{folder}: not a checkpoint of a training: {error}",
             hint="Delete this folder, then --resume: the checkpoint before it counts.",
         ) from error
     _copy_into(folder, files["weights"], collect_weights(state.modules))
     _restore_optimizer(folder, files["optimizer"], state)
-    _restore_random(files["random"])
+    try:
+        _restore_random(files["random"])
+    except (RuntimeError, TypeError) as error:
+        raise ModelError(
+            f"{folder}: holds no random state: {error}",
+            hint="Delete this folder, then --resume: the checkpoint before it counts.",
+        ) from error
     return progress
 
 
@@ -168,6 +175,20 @@ def load_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
     _copy_into(folder, weights, collect_weights(modules))
 
 
+def _read_progress(path: Path) -> Progress:
+    """Raises ValueError or TypeError where the file says anything but counts and finite figures."""
+    progress = Progress(**json.loads(path.read_text(encoding="utf-8")))
+    counts = (progress.step, progress.evaluations_since, progress.best_step)
+    figures = (progress.seconds, progress.best_dev_micro_f1)
+    if not all(count is None or (isinstance(count, int) and count >= 0) for count in counts):
+        raise ValueError(f"{path.name}: a count of steps is no whole number")
+    if None in (progress.step, progress.evaluations_since, progress.seconds):
+        raise ValueError(f"{path.name}: a count is null")
+    if not all(figure is None or math.isfinite(figure) for figure in figures):
+        raise ValueError(f"{path.name}: a figure is not finite")
+    return progress
+
+
 def _drop_shared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Keep the first name of a tensor that two modules share (tied embeddings)."""
     first = {id(tensor): name for name, tensor in reversed(list(weights.items()))}
@@ -202,6 +223,11 @@ def _restore_optimizer(folder: Path, saved: Mapping[str, Tensor], state: Trainin
                 hint="Resume with the recipe and the package versions that the run was begun with.",
             )
         live = parameters[indices[name]]
+        if tensor.dim() and tensor.shape != live.shape:
+            raise ModelError(
+                f"{folder}: {full_name} of the optimizer has another shape than its parameter",
+                hint="Delete this folder, then --resume: the checkpoint before it counts.",
+            )
         # Moments are cut as their parameter is; the step count of each is a number.
         states.setdefault(indices[name], {})[key] = cut_like(tensor, live) if tensor.dim() else tensor
     groups = state.optimizer.state_dict()["param_groups"]

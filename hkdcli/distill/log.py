@@ -93,7 +93,7 @@ class TrainLog:
         try:
             row = json.loads(line)
             return bool(row.get("level", "") != self.level or row["step"] <= step)
-        except (ValueError, AttributeError, KeyError, TypeError):
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
             return False
 
     def _append(self, line: str) -> None:

@@ -123,11 +123,13 @@ class RecordFile:
             start = view.find(_MAGIC, self.end + 1)
             while start >= 0:
                 header = _parse_header(view[start : start + _HEADER_BYTES])
+                after = start + 1
                 if header is not None and start + _HEADER_BYTES + header.length <= size:
                     file.seek(start + _HEADER_BYTES)
                     if _hash_payload(file, header, self.seed) == header.checksum:
                         return start
-                start = view.find(_MAGIC, start + 1)
+                    after = start + _HEADER_BYTES + header.length  # as in a run: so no byte is hashed twice
+                start = view.find(_MAGIC, after)
         return None
 
     def _count(self, key: bytes, after: int, holds: bool) -> None:

@@ -6,7 +6,6 @@ the price of a whole training: the run stops. Its score is about what a student 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import torch
 
-from hkdcli.atomic import write_json
+from hkdcli.atomic import read_object, write_json
 from hkdcli.data.datasets import Dataset, hash_examples
 from hkdcli.distill.answering import answer_all, score_answers, take_sample
 from hkdcli.distill.levels import Stage, TrainedLevel, load_level
@@ -74,12 +73,12 @@ def check_teacher(
 
 def _read(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     """What was found earlier; None where that is not written, damaged or of other records."""
+    found = read_object(path)
     try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
-        _describe("", found)
-        return found if asked.items() <= found.items() else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        _describe("", found or {})
+    except (ValueError, KeyError, TypeError, ArithmeticError):
         return None
+    return found if found is not None and asked.items() <= found.items() else None
 
 
 def _examine(

@@ -29,7 +29,8 @@ from hkdcli.evaluation.predictions import Prediction
 MEMBER = "results.json"
 MAX_BYTES = 256 * 2**20  # the challenge asks about thousands of records, of a few kB each
 _ZIP_OPENING = b"PK\x03\x04"
-_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError, EOFError)
+# What zipfile makes of damage; ValueError: of a name that is no text, or an offset that no file has.
+_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, ValueError)
 _ASKED = ("image", "question", "caption_question", "caption", "claim", "context")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can hold: equal answers, equal bytes
 _HINTS = {

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from hkdcli.atomic import read_object
 from hkdcli.errors import HkdError
 from hkdcli.models.folders import SCENES, find_local_folder, is_adapter_folder
+from hkdcli.safe_yaml import parse_yaml
 
 SCENES_LICENCE = "apache-2.0"  # bundled models are part of this package
 _LONGEST = 16  # runs and adapters in a row, lest they name each other in a circle
@@ -162,7 +162,7 @@ def _show(model: str) -> str:
 
 
 def _is_hub_id(model: str) -> bool:
-    return not Path(model).exists() and _HUB_ID.fullmatch(model) is not None
+    return not os.path.exists(model) and _HUB_ID.fullmatch(model) is not None
 
 
 def _read_licence(model: str, folder: Path | None) -> dict[str, str]:
@@ -182,15 +182,11 @@ def _read_front_matter(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text("utf-8")
         lead, block, _ = text.split("---\n", 2)
-        value = yaml.safe_load(block) if not lead.strip() else None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+    except (OSError, ValueError):
         return {}
+    value, _ = parse_yaml(block) if not lead.strip() else (None, [])
     return value if isinstance(value, dict) else {}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    return read_object(path) or {}

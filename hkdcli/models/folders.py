@@ -7,6 +7,7 @@ opened.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def find_model_folder(name: str | Path, *, download: bool = True) -> Path:
 
         return Path(model_folder(text.removeprefix(SCENES)))
     folder = Path(text)
-    if folder.is_dir():
+    if os.path.isdir(folder):  # False too for a name that no folder can have
         student = folder / "student"
         return student if student.is_dir() and not is_model_folder(folder) else folder
     if isinstance(name, Path) or not hub.is_hub_id(text):
@@ -89,7 +90,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object of a model folder; raises ModelError naming the file."""
     try:
         value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"{path}: cannot be read as JSON: {error}", hint="Download or copy the folder again."
         ) from error
@@ -164,7 +165,13 @@ def list_shards(folder: Path, kind: str) -> list[Path]:
     """
     index = folder / f"{kind}.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(read_json(index).get("weight_map", {}).values()))
+        places = read_json(index).get("weight_map", {})
+        if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+            raise ModelError(
+                f"{index}: its weight_map does not say in which file each tensor is",
+                hint="Download or copy the folder again.",
+            )
+        names = sorted(set(places.values()))
         if any(Path(name).name != name for name in names):
             raise ModelError(
                 f"{index}: names a shard outside its folder",
@@ -194,7 +201,7 @@ def check_shard(path: Path) -> None:
     """
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ModelError(f"{path}: shard is missing", hint="Download or copy the folder again.")
     try:
         with safe_open(path, framework="np") as shard:

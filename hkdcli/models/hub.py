@@ -7,6 +7,7 @@ that a run was begun with (`hold_commits`).
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class Missing:
 def is_hub_id(name: str) -> bool:
     """Whether a name can be that of a model of the hub: `owner/name`, with an optional `@revision`."""
     repository = split_hub_id(name)[0]
-    return repository.count("/") == 1 and not repository.startswith((".", "/")) and not Path(name).is_dir()
+    return repository.count("/") == 1 and not repository.startswith((".", "/")) and not os.path.isdir(name)
 
 
 def split_hub_id(name: str) -> tuple[str, str | None]:
@@ -157,7 +158,7 @@ def _list_lost(folder: Path) -> tuple[str, ...]:
     lost = {path.name for path in folder.iterdir() if not path.exists()}
     names = {path.name for path in folder.iterdir()}
     for index in folder.glob("*.safetensors.index.json"):
-        lost |= {name for name in _read_shards(index) if not (folder / name).exists()}
+        lost |= {name for name in _read_shards(index) if not os.path.exists(folder / name)}
     if not any(name.endswith((".safetensors", ".safetensors.index.json")) for name in names):
         lost.add("*.safetensors")
     if not names & {"config.json", "adapter_config.json"}:
@@ -169,5 +170,5 @@ def _read_shards(index: Path) -> list[str]:
     """Names of the shards that an index lists; a damaged one is told of where the model is checked."""
     try:
         return [str(name) for name in json.loads(index.read_bytes())["weight_map"].values()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return []

@@ -106,7 +106,7 @@ def load_processor(folder: Path) -> Any:
     families.prepare_processor_class(_read_processor_class(folder))
     try:
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
+    except Exception as error:  # transformers and tokenizers raise whatever damaged settings lead to
         raise ModelError(
             f"{folder}: its processor cannot be loaded: {error}",
             hint="Download or copy the folder again; the processor's files must be in it.",
@@ -135,7 +135,7 @@ def read_config(folder: Path) -> Any:
 
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # transformers raises whatever damaged settings lead to
         raise ModelError(
             f"{folder}: the model cannot be loaded: {error}",
             hint="Use a vision-language model that transformers knows, in a whole folder: hkd doctor MODEL.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ def list_bases(models: Iterable[str | Path]) -> list[str]:
     """
     folders = [folder for model in models if (folder := find_local_folder(model)) is not None]
     bases = [(folder, _pin_base(folder)) for folder in folders if is_adapter_folder(folder)]
-    return [base for folder, base in bases if not (folder / base).is_dir()]
+    return [base for folder, base in bases if not os.path.isdir(folder / base)]
 
 
 def _read_base(folder: Path) -> str:
@@ -110,7 +111,7 @@ def _pin_base(folder: Path) -> str:
 def _find_base(name: str, adapter: Path, download: bool) -> Path:
     """A base given by a relative path is looked for from here, then from the adapter's folder."""
     beside = adapter / name
-    if not Path(name).is_dir() and beside.is_dir():
+    if not os.path.isdir(name) and os.path.isdir(beside):
         return beside
     try:
         return find_model_folder(name, download=download)

@@ -72,10 +72,17 @@ def _list_changed(folder: Path) -> list[str]:
     """Settings that are not what the folder was sealed with, or are gone; empty where it has no seal."""
     if not (folder / "MANIFEST.json").is_file():
         return []
-    sealed: dict[str, str] = read_json(folder / "MANIFEST.json").get("files", {})
-    settings = [name for name in sealed if not name.endswith(".safetensors")]
-    return [name for name in settings if _hash_file(folder / name) != sealed[name]]
+    sealed = read_json(folder / "MANIFEST.json").get("files")
+    settings = {} if not isinstance(sealed, dict) else sealed
+    return [
+        name
+        for name, digest in settings.items()
+        if not name.endswith(".safetensors") and _hash_file(folder / name) != digest
+    ]
 
 
 def _hash_file(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return None

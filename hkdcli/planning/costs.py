@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,9 +113,10 @@ def read_seconds_per_step(run: Path, level: str) -> float | None:
         lines = (run / "log.jsonl").read_bytes().split(b"\n")
         rows = [json.loads(line) for line in lines if line.strip()]
         rows = [row for row in rows if row.get("level") == level and "seconds" in row]
-    except (OSError, ValueError, AttributeError):
+        seconds = float(rows[-1]["seconds"] / rows[-1]["step"])
+    except (OSError, ValueError, RecursionError, AttributeError, LookupError, TypeError, ArithmeticError):
         return None
-    return rows[-1]["seconds"] / rows[-1]["step"] if rows else None
+    return seconds if math.isfinite(seconds) else None
 
 
 def estimate_seconds(recipe: RunRecipe, run: Path) -> float | None:

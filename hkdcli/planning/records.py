@@ -15,7 +15,6 @@ from hkdcli.data.examples import Choice, Example
 from hkdcli.data.image_files import resolve_image
 from hkdcli.data.images import ImageError, ImageFolder, ImageSource, LoadedImage, compute_pixel_hash
 from hkdcli.data.prompts import identity_presentation
-from hkdcli.data.refusals import RefusedRowError
 from hkdcli.errors import DataError
 
 # As many are looked at: the largest pictures, the longest texts, the flattest pictures, and others evenly.
@@ -165,7 +164,7 @@ def _read_size(images: ImageSource, name: str) -> tuple[int, int]:
             return (0, 0)
         with Image.open(path) as image:
             return image.size
-    except (RefusedRowError, OSError, ValueError, Image.DecompressionBombError):
+    except Exception:  # a header may lead anywhere; what is wrong with it is told when it is loaded
         return (0, 0)
 
 
