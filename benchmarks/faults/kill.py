@@ -21,6 +21,7 @@ import os
 import random
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from campaign import Campaign
 from distill_step import describe_machine
 from kill_jobs import Job, write_jobs
-from lives import HungError
 from other_faults import FAULTS
 
 
@@ -76,24 +76,30 @@ def main() -> None:
     )
     parser.add_argument("--kills", type=int, default=220, help="in all, shared out among the commands")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", help="one command alone")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", help="one command alone; its row replaces the one in --json")
+    parser.add_argument("--json", type=Path, help="where the figures go, after each command")
     options = parser.parse_args()
     load_everything()
     with tempfile.TemporaryDirectory() as name:
-        jobs = [job for job in write_jobs(Path(name)).values() if options.only in (None, job.name)]
+        jobs = write_jobs(Path(name))
         each = -(-options.kills // len(jobs))
-        try:
-            rows = [run_campaign(job, Path(name), each, options.seed) for job in jobs]
-        except HungError as error:
-            sys.exit(f"a command hangs: {error}")
-    print(render(rows))
-    problems = [problem for row in rows for problem in row["problems"]]
+        rows = read_rows(options.json, jobs)
+        for job in [jobs[options.only]] if options.only else jobs.values():
+            rows[job.name] = run_campaign(job, Path(name), each, options.seed)
+            if options.json:
+                document = {"machine": describe_machine(), "seed": options.seed, "rows": list(rows.values())}
+                options.json.write_text(json.dumps(document, indent=1) + "\n")
+    print(render(list(rows.values())))
+    problems = [problem for row in rows.values() for problem in row["problems"]]
     print("\n".join(problems), file=sys.stderr)
-    if options.json:
-        document = {"machine": describe_machine(), "seed": options.seed, "rows": rows}
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
     sys.exit(1 if problems else 0)
+
+
+def read_rows(path: Path | None, jobs: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What earlier calls found, by command, in the order of the jobs."""
+    found = json.loads(path.read_text())["rows"] if path and path.exists() else []
+    by_name = {row["command"]: row for row in found}
+    return {name: by_name[name] for name in jobs if name in by_name}
 
 
 def load_everything() -> None:
