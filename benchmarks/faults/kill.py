@@ -9,8 +9,7 @@ reaches its end before its kill; then the files are compared, and the next folde
 outlive a command.
 
 Three more faults, each made at a random place and then resumed in the same way: no file may grow beyond so
-many bytes, as on a full disk; the output folder belongs to somebody else; a second process is given the
-folder.
+many bytes, as on a full disk; the output folder is read-only; a second process is given the folder.
 """
 
 from __future__ import annotations

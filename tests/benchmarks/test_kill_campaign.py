@@ -18,6 +18,7 @@ from campaign import Campaign, find_newest
 from kill_jobs import Job, write_jobs
 from lives import HungError, Life, live
 from long_run import measure_growth, read_step
+from other_faults import give_up_rights
 
 WRITES = Job("writes", lambda out: ["schema", "diagnosis", "--out", str(out / "s.json")])
 
@@ -63,6 +64,18 @@ def test_a_process_that_outlives_its_command_is_told(tmp_path: Path, monkeypatch
 
     with pytest.raises(HungError, match="1 processes outlive"):
         live(["--version"], tmp_path / "said", prepare=leave_one)
+
+
+def test_whoever_gives_up_rights_is_bound_by_modes(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o555)
+
+    def write() -> None:
+        give_up_rights()
+        with pytest.raises(PermissionError):
+            (tmp_path / "closed" / "file").touch()
+        print("refused")
+
+    assert live(["--version"], tmp_path / "said", prepare=write).said.startswith("refused\nhkd ")
 
 
 def test_a_campaign_counts_kills_and_tells_what_is_lost(
