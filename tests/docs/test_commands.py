@@ -242,11 +242,15 @@ def check_submit(words: Sequence[str], folder: Path) -> None:
 
 
 def check_plan(words: Sequence[str], folder: Path) -> None:
-    """As printed, but of models with few layers and few pictures, planned in a fraction of the time."""
+    """As printed, but of models with few layers, few pictures and few drawn records: a fraction of the time."""
+    stage = "distill-refine" if "refine" in words[2] else "distill-online"
+    data = read_recipe(Path(words[2]), STAGES[stage]).data
+    drawn = [name for name in ("train", "dev", "test") if getattr(getattr(data, name), "scenes", None)]
+    few = [f"data.{name}.scenes.size=20" for name in drawn]
     with of_few_layers() as patch:
         patch.setattr(fitting, "_PROBE", 2)
         patch.setattr(staging, "make_up_records", lambda: make_up_records(1))
-        assert main([*words[1:], "--out", str(folder / "run")]) == 0
+        assert main([*words[1:], *few, "--out", str(folder / "run")]) == 0
 
 
 def check_init(words: Sequence[str], folder: Path) -> None:

@@ -106,7 +106,9 @@ def start_hkd(arguments: Sequence[str | Path], folder: Path, out: Path, err: Pat
     """Begin `hkd ARGUMENTS` in a folder; what it says goes to two files."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["preloaded", __name__])
-    with patch.dict(os.environ, ENVIRONMENT):
+    # The server looks for what it imports first where Python looks, not where this process does.
+    path = os.pathsep.join([ENVIRONMENT["PYTHONPATH"], str(Path(__file__).parent)])
+    with patch.dict(os.environ, ENVIRONMENT | {"PYTHONPATH": path}):
         forkserver.ensure_running()
     for path in (out, err):
         path.touch()
@@ -177,7 +179,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
     while not holds():
         if time.monotonic() > deadline:
             raise TimeoutError
-        time.sleep(0.002)
+        time.sleep(0.02)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ name: tiny
 data:
   train: {scenes: {split: train, size: 40}}
   dev: {scenes: {split: dev, size: 4}}
-  test: {scenes: {split: test, size: 40}}
+  test: {scenes: {split: test, size: 20}}
 pyramid:
   - {name: top, model: MODELS/top, tuning: {lora: {rank: 4, dropout: 0.1}}}
   - {name: base, model: MODELS/base, tuning: full}

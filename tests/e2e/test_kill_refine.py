@@ -20,7 +20,7 @@ name: refine
 data:
   train: {scenes: {split: train, size: 40}}
   dev: {scenes: {split: dev, size: 4}}
-  test: {scenes: {split: test, size: 40}}
+  test: {scenes: {split: test, size: 20}}
 pyramid:
   - {name: top, model: MODELS/top}
   - {name: base, model: MODELS/base, tuning: full}
