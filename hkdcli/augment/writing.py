@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -65,9 +65,10 @@ class VariantWriter:
         return summary
 
     def close(self) -> None:
-        """Close the files."""
-        for file in self._files.values():
-            file.close()
+        """Close the files; all of them, even where a full disk does not take what one still holds."""
+        with disk_errors(self.folder), ExitStack() as closing:
+            for file in self._files.values():
+                closing.callback(file.close)
 
     def _write(self, name: str, values: Sequence[Mapping[str, Any]]) -> None:
         file = self._files[name]

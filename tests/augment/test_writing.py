@@ -10,11 +10,13 @@ import pytest
 from PIL import Image
 from tiny_records import make_hallucination
 
+from hkdcli.augment import writing
 from hkdcli.augment.making import name_class
+from hkdcli.augment.writing import VariantWriter
 from hkdcli.augmenting import AugmentOptions, Target, augment
 from hkdcli.data.examples import read_examples, write_examples
 from hkdcli.data.images import ImageFolder
-from hkdcli.errors import DataError, StoppedError, UsageError
+from hkdcli.errors import DataError, MachineLimitError, StoppedError, UsageError
 from hkdcli.opening import DataOptions
 from hkdcli.scenes.source import load_scenes, write_scenes
 
@@ -44,6 +46,26 @@ def whole(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "d"
     write(out)
     return out
+
+
+def test_r03_a_disk_that_fills_up_is_told_and_leaves_no_file_open(whole, tmp_path, monkeypatch):
+    """Also where the rows that it did not take are still held as the files are closed."""
+    locate, writers = writing._locate, []
+
+    def locate_full(folder: Path, name: str) -> Path:
+        return Path("/dev/full") if name == writing.RECORDS else locate(folder, name)
+
+    monkeypatch.setattr(writing, "_locate", locate_full)
+    monkeypatch.setattr(
+        VariantWriter, "_go_on", lambda writer: writers.append(writer)
+    )  # which would read the device
+    with pytest.raises(MachineLimitError, match="no space left to write") as caught:
+        write(tmp_path / "d")
+    assert caught.value.exit_code == 4
+    assert [file.closed for file in writers[0]._files.values()] == [True, True]
+    monkeypatch.undo()
+    write(tmp_path / "d", resume=True)
+    assert read_all(tmp_path / "d") == read_all(whole)
 
 
 @pytest.fixture
