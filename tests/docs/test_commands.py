@@ -242,7 +242,7 @@ def check_submit(words: Sequence[str], folder: Path) -> None:
 
 
 def check_plan(words: Sequence[str], folder: Path) -> None:
-    """As printed, but of models with few layers, few pictures and few drawn records: a fraction of the time."""
+    """As printed, but of models with few layers, of few pictures and few drawn records: quicker."""
     stage = "distill-refine" if "refine" in words[2] else "distill-online"
     data = read_recipe(Path(words[2]), STAGES[stage]).data
     drawn = [name for name in ("train", "dev", "test") if getattr(getattr(data, name), "scenes", None)]
