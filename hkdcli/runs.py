@@ -144,11 +144,20 @@ def open_run(
         else:
             hint = "Give --resume to go on, --overwrite to start anew, or another --out."
             raise UsageError(f"{path}: holds a run already", hint=hint)
+        _remove_half_written(path)
         resumed, overwritten = (wanted and manifest is not None for wanted in (resume, overwrite))
         if not resumed:
             write_atomic(path / "recipe.resolved.yaml", mask_secrets(facts.recipe_text).encode())
             write_json(path / "manifest.json", _build_manifest(facts))
         yield RunFolder(path, *share((resumed, overwritten)))
+
+
+def _remove_half_written(path: Path) -> None:
+    """Remove files that a kill caught in `write_atomic`; in stores of signals others may be at work."""
+    name = ".*.[0-9]*.tmp"
+    below = (found for place in ("levels", "student", "eval") for found in (path / place).rglob(name))
+    for leftover in (*path.glob(name), *below):
+        leftover.unlink(missing_ok=True)
 
 
 def check_unchanged(path: Path, manifest: Mapping[str, Any], facts: Facts) -> None:

@@ -90,6 +90,25 @@ def test_c17_resume_goes_on_or_starts(tmp_path: Path) -> None:
     assert (tmp_path / "x" / "manifest.json").read_bytes() == begun
 
 
+@pytest.mark.parametrize("options", [{"resume": True}, {"overwrite": True}])
+def test_r04_what_a_kill_caught_half_written_is_gone_with_the_next_life(
+    tmp_path: Path, options: dict[str, bool]
+) -> None:
+    begin(tmp_path / "x")
+    own = [
+        ".recipe.resolved.yaml.14475.tmp",
+        "levels/0-a/.teacher.json.7.tmp",
+        "eval/test/.results.json.7.tmp",
+    ]
+    others = ["signals/top/.key.json.7.tmp", ".notes.tmp", "notes.7.tmp"]
+    for name in (*own, *others):
+        (tmp_path / "x" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "x" / name).write_text("half")
+    with open_run(tmp_path / "x", FACTS, **options):
+        assert [name for name in own if (tmp_path / "x" / name).exists()] == []
+        assert [name for name in others if not (tmp_path / "x" / name).exists()] == []
+
+
 def test_c17_resume_and_overwrite_exclude_each_other(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exclude"), open_run(tmp_path, FACTS, resume=True, overwrite=True):
         pass
