@@ -18,6 +18,7 @@ from hkdcli.models.fingerprints import compute_fingerprint
 from hkdcli.models.folders import check_weights, read_json
 from hkdcli.models.hub import list_commits
 from hkdcli.models.quantization import list_quantized
+from hkdcli.runtime import is_out_of_memory
 
 Targets = Literal["language", "all"]
 _BASE_FILE = "base.json"
@@ -123,6 +124,7 @@ def load_adapter(model: nn.Module, folder: Path, *, trainable: bool = False) -> 
     Raises:
         ModelError: the adapter is a pickle, damaged, of another type than LoRA, asks for a module of its own
             choice, or was made for another base.
+        Exception: memory ran out, as it came.
     """
     from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors import safe_open
@@ -144,6 +146,8 @@ def load_adapter(model: nn.Module, folder: Path, *, trainable: bool = False) -> 
             if projector.hold_in_float32(wrapped):  # it was read in the number type of the base
                 set_peft_model_state_dict(wrapped, load_file(folder / "adapter_model.safetensors"))
     except Exception as error:  # peft raises whatever settings lead to, and its warning is an error here
+        if is_out_of_memory(error):
+            raise
         raise ModelError(
             f"{folder}: the adapter does not fit this base: {_shorten(error)}",
             hint="Load it on its own base: give it with --base.",

@@ -19,14 +19,8 @@ from command_line import call_hkd, read_rows
 from image_makers import encode, make_photo, make_png, make_text_bomb
 from PIL import Image
 from record_makers import make_factuality
+from small_recipe import render_recipe
 
-RECIPE = """
-name: x
-data: {train: {file: records.json}}
-pyramid: [{name: base, model: "scenes:small", tuning: full}]
-train: {max_steps: 1}
-runtime: {device: cpu}
-"""
 JPEG = encode(make_photo(200, 150), "JPEG")
 # Name of the image -> its file (None: no such file), and the code that its record gets.
 BAD: Mapping[str, tuple[bytes | None, str]] = {
@@ -81,7 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / "images" / name).write_bytes(data)
     rows = [make_factuality(name, image_id=name, claim=f"Claim {name}") for name in (*BAD, *unusual)]
     (folder / "records.json").write_text(json.dumps(rows))
-    (folder / "recipe.yaml").write_text(RECIPE)
+    (folder / "recipe.yaml").write_text(render_recipe("records.json"))
     return folder
 
 

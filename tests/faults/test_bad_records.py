@@ -15,14 +15,7 @@ import pytest
 from command_line import call_hkd, read_rows
 from image_makers import encode, make_photo
 from record_makers import make_choices, make_factuality, make_hallucination, write_jsonl
-
-RECIPE = """
-name: x
-data: {train: {file: records.jsonl}}
-pyramid: [{name: base, model: "scenes:small", tuning: full}]
-train: {max_steps: 1}
-runtime: {device: cpu}
-"""
+from small_recipe import render_recipe
 
 
 def verdict(name: str, **fields: Any) -> str:
@@ -59,7 +52,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "images" / "a.png").write_bytes(encode(make_photo()))
     lines = [verdict(name, claim=f"Claim {name}.") for name in GOOD] + [line for line, _ in BAD.values()]
     (tmp_path / "records.jsonl").write_text("\n".join(lines))
-    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    (tmp_path / "recipe.yaml").write_text(render_recipe("records.jsonl"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

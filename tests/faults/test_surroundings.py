@@ -8,11 +8,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from command_line import DEADLINE_S, ENVIRONMENT, call_hkd
+from small_recipe import render_recipe
 
 from hkdcli.scenes.source import load_scenes, write_scenes
 
@@ -22,13 +23,6 @@ EVALUATE = ["evaluate", "p.jsonl", "records.json", "--out", "results.json", "--p
 EVALUATE += ["--report", "report.html", "--report", "report.md"]
 AUGMENT = ["augment", "records.json", "--images", "images", "--copies", "2", "--seed", "1", "--out", "more"]
 DRY_RUN = ["distill-online", "recipe.yaml", "--dry-run", "--json"]
-RECIPE = """
-name: ışık
-data: {train: {file: records.json}}
-pyramid: [{name: base, model: "scenes:small", tuning: full}]
-train: {max_steps: 1}
-runtime: {device: cpu}
-"""
 LOCALES = {"tr_TR.UTF-8": "UTF-8", "tr_TR.ISO-8859-9": "ISO-8859-9"}
 
 
@@ -41,7 +35,9 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, row in enumerate(rows):
         row |= {"id": f"KAYIT-ı-{number}", "meta": {"source": "İstanbul \u6e2c"}}
     (folder / "records.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
-    (folder / "recipe.yaml").write_text(RECIPE.replace("ışık", "isik"), encoding="utf-8")
+    (folder / "recipe.yaml").write_text(
+        render_recipe("records.json", name="ışık").replace("ışık", "isik"), encoding="utf-8"
+    )
     return folder
 
 
@@ -121,33 +117,26 @@ def test_r15_a_turkish_locale_changes_no_byte(
     records: Path, expected: Path, turkish: Path, tmp_path: Path, name: str
 ) -> None:
     """In a process of its own; with eight bits the names of folders are other texts there."""
-    folder = shutil.copytree(records, tmp_path / ODD)
-    shutil.copy(expected / "p.jsonl", folder)
     more = {"LOCPATH": str(turkish), "LC_ALL": name, "PYTHONUTF8": "0", "TZ": "Pacific/Kiritimati"}
-    program = (
-        "import locale, sys; from hkdcli.__main__ import main\n"
-        f"assert locale.setlocale(locale.LC_ALL, '') and locale.getencoding() == {LOCALES[name]!r}\n"
-        f"sys.exit(any(map(main, {[EVALUATE, AUGMENT]!r})))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=folder,
-        env={**ENVIRONMENT, **more},
-        capture_output=True,
-        timeout=DEADLINE_S,
-    )
-    assert done.returncode == 0, done.stderr
-    assert read_all(folder) == read_all(expected)
+    check = "import locale; assert locale.setlocale(locale.LC_ALL, '')"
+    check += f" and locale.getencoding() == {LOCALES[name]!r}"
+    assert run_among(more, check, records, expected, tmp_path) == read_all(expected)
 
 
 def test_r15_ascii_alone_is_enough(records: Path, expected: Path, tmp_path: Path) -> None:
     """The C locale, with everything switched off by which Python would make it UTF-8."""
-    folder = shutil.copytree(records, tmp_path / ODD)
-    shutil.copy(expected / "p.jsonl", folder)
     more = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    program = (
-        f"import sys; from hkdcli.__main__ import main; sys.exit(any(map(main, {[EVALUATE, AUGMENT]!r})))"
-    )
+    assert run_among(more, "", records, expected, tmp_path) == read_all(expected)
+
+
+def run_among(
+    more: Mapping[str, str], check: str, records: Path, expected: Path, place: Path
+) -> dict[str, bytes]:
+    """What `evaluate` and `augment` leave in a process with more variables, which first runs `check`."""
+    folder = shutil.copytree(records, place / ODD)
+    shutil.copy(expected / "p.jsonl", folder)
+    program = f"{check}\nimport sys; from hkdcli.__main__ import main\n"
+    program += f"sys.exit(any(map(main, {[EVALUATE, AUGMENT]!r})))"
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=folder,
@@ -156,7 +145,7 @@ def test_r15_ascii_alone_is_enough(records: Path, expected: Path, tmp_path: Path
         timeout=DEADLINE_S,
     )
     assert done.returncode == 0, done.stderr
-    assert read_all(folder) == read_all(expected)
+    return read_all(folder)
 
 
 def test_numbers_and_letters_are_read_alike_in_a_turkish_locale(turkish: Path) -> None:

@@ -10,7 +10,7 @@ from tiny_records import make_hallucination, make_image
 
 from hkdcli.data.collate import Collator
 from hkdcli.data.prompts import identity_presentation
-from hkdcli.errors import ModelError
+from hkdcli.errors import MachineLimitError, ModelError
 from hkdcli.models.adapters import attach_lora, load_adapter, merge_adapter, save_adapter
 from hkdcli.models.answers import AnswerModel
 from hkdcli.models.fingerprints import compute_fingerprint
@@ -99,6 +99,20 @@ def test_m02_an_adapter_that_names_modules_or_other_adapters(
     with pytest.raises(ModelError, match=said) as caught:
         load_model(tiny_model, adapter=folder)
     assert caught.value.hint and not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError("no room")])
+def test_r01_memory_that_runs_out_is_no_fault_of_the_adapter(adapted, tiny_model, monkeypatch, error):
+    import peft
+
+    folder, _ = adapted
+
+    def run_out(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(peft.PeftModel, "from_pretrained", run_out)
+    with pytest.raises((MachineLimitError, type(error))):
+        load_model(tiny_model, adapter=folder)
 
 
 def test_m06_adapter_of_another_base(adapted, tmp_path):
