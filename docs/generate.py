@@ -42,7 +42,7 @@ EXIT_CODES = {
     6: "a quality gate was not met",
     7: "a needed file is absent while offline",
     130: "stopped by Ctrl-C, after a safe save where there was something to save",
-    141: "whoever read the output went away, as after `| head`",
+    141: "whoever read the output went away, as after a pipe into `head`",
     143: "stopped by SIGTERM, likewise",
 }
 
@@ -137,8 +137,13 @@ def _render_command(name: str, command: Any) -> Iterator[str]:
     for param in command.params:
         option = param.param_type_name == "option"
         title = ", ".join(param.opts) if option else (param.metavar or param.name.upper())
-        yield f"| {_code(title)} | {_cell(param.help)} | {_cell(_default(param))} |"
+        yield f"| {_names(title)} | {_cell(param.help)} | {_cell(_default(param))} |"
     yield ""
+
+
+def _names(title: str) -> str:
+    """A name, or names that stand for one place, as code: a bar in code would end the cell."""
+    return " or ".join(_code(name) for name in title.split("|"))
 
 
 def _default(param: Any) -> str:
