@@ -1,10 +1,10 @@
-"""Which pyramid fits on which card, as `hkd init` and `hkd plan` count it: no GPU is asked, nothing is downloaded.
+"""Which pyramid fits on which card, as `hkd init` and `hkd plan` count it: no GPU is asked.
 
 python benchmarks/cards.py --json benchmarks/cards.json
 
-Records are made up: captions of 60 words, four choices, grey pictures of 640 x 480. For each card what `hkd init` would
-choose; for each recipe of recipes/online and recipes/refine what its largest phase needs, and the smallest of the
-cards that has the room. The rows are printed as docs/choosing-a-pyramid.md shows them.
+Nothing is downloaded. Records are made up: captions of 60 words, four choices, grey pictures of 640 x 480.
+For each card what `hkd init` chooses; for each recipe of recipes/online what its largest phase needs, and the
+smallest of the cards that has the room. The rows are printed as docs/choosing-a-pyramid.md shows them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from hkdcli.planning.planner import make_plan
 from hkdcli.planning.records import make_up_records
 from hkdcli.planning.room import GIB, choose_room
 from hkdcli.planning.starting import Wishes, start_recipe
-from hkdcli.recipe import Recipe, RunRecipe
-from hkdcli.recipe_refine import RefineRecipe
+from hkdcli.recipe import Recipe
 from hkdcli.reporter import SilentReporter
 
 ROOT = Path(__file__).parents[1]
@@ -31,13 +30,11 @@ RECIPE_HEAD = ("recipe", "smallest card, GB", "GiB needed", "in its largest phas
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
-    figures = {"cards": [choose_for(card) for card in CARDS], "recipes": []}
-    for kind, stage in ((Recipe, "online"), (RefineRecipe, "refine")):
-        paths = sorted((ROOT / "recipes" / stage).glob("*.yaml"))
-        figures["recipes"] += [weigh(path, kind) for path in paths]
+    recipes = sorted((ROOT / "recipes" / "online").glob("*.yaml"))
+    figures = {"cards": [choose_for(card) for card in CARDS], "recipes": [weigh(each) for each in recipes]}
     print(render(figures))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
@@ -62,11 +59,9 @@ def choose_for(card: int) -> dict[str, Any]:
     }
 
 
-def weigh(path: Path, kind: type[RunRecipe]) -> dict[str, Any]:
+def weigh(path: Path) -> dict[str, Any]:
     """What a recipe needs at most, and the smallest card with so much room."""
-    plan = make_plan(
-        path, kind, [], run=None, gpu_gb=CARDS[-1], memory_gib=None, reporter=SilentReporter()
-    )
+    plan = make_plan(path, Recipe, [], run=None, gpu_gb=CARDS[-1], memory_gib=None, reporter=SilentReporter())
     largest = max(plan.phases, key=lambda each: each.need)
     fitting = [card for card in CARDS if largest.need <= choose_room("cuda", gpu_gb=card).usable]
     return {

@@ -10,7 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-PAGES = [page for page in (README, *sorted((ROOT / "docs").glob("*.md"))) if page.exists()]
+PAGES = [page for page in (README, *sorted((ROOT / "docs").rglob("*.md"))) if page.exists()]
+# Those that a test follows from top to bottom; the commands of the others are run one by one.
+WALKED = [ROOT / "docs" / "own-data.md"]
 # Those of accelerate/ are settings of a launcher; tests/distributed runs them.
 RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if path.parent.name != "accelerate")
 PROGRAMS = ("hkd", "make", "python", "python3")
@@ -42,12 +44,28 @@ class Command:
 def list_commands() -> list[Command]:
     """Every command of every page, and of the comments on top of every recipe; each once."""
     found: dict[tuple[str, ...], Command] = {}
-    for page in (*PAGES, *RECIPES):
+    for page in (*(page for page in PAGES if page not in WALKED), *RECIPES):
         lines = _list_comments(page) if page in RECIPES else list_fenced_lines(page.read_text("utf-8"))
         for number, line in lines:
             for words in split_commands(line):
                 found.setdefault(words, Command(f"{page.relative_to(ROOT)}:{number}", words, line))
     return list(found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A fenced block: its language, the file name that it stands under, and its text."""
+
+    language: str
+    title: str
+    text: str
+
+
+def list_fences(text: str) -> Iterator[Fence]:
+    """The fenced blocks of a page that are not indented, in order."""
+    for words, inside in re.findall(r"^```([^`\n]*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        title = re.search(r'title="([^"]+)"', words)
+        yield Fence(words.split(" ")[0], title[1] if title else "", inside)
 
 
 def list_fenced_lines(text: str) -> Iterator[tuple[int, str]]:

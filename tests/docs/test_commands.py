@@ -7,14 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from printed_commands import RECIPES, ROOT, Command, list_commands, split_commands
+from quick_plans import of_few_layers, of_few_records, with_one_candidate
 from typer.main import get_command
 
 from hkdcli.__main__ import main
@@ -22,8 +21,6 @@ from hkdcli.augment import operations
 from hkdcli.cli import app
 from hkdcli.data.datasets import load_dataset
 from hkdcli.data.lock import write_data_lock
-from hkdcli.planning import fitting, known_models, staging, starting
-from hkdcli.planning.records import make_up_records
 from hkdcli.recipe import Recipe
 from hkdcli.recipe_augment import AugmentRecipe
 from hkdcli.recipe_file import read_recipe
@@ -248,8 +245,7 @@ def check_plan(words: Sequence[str], folder: Path) -> None:
     drawn = [name for name in ("train", "dev", "test") if getattr(getattr(data, name), "scenes", None)]
     few = [f"data.{name}.scenes.size=20" for name in drawn]
     with of_few_layers() as patch:
-        patch.setattr(fitting, "_PROBE", 2)
-        patch.setattr(staging, "make_up_records", lambda: make_up_records(1))
+        of_few_records(patch)
         assert main([*words[1:], *few, "--out", str(folder / "run")]) == 0
 
 
@@ -258,27 +254,9 @@ def check_init(words: Sequence[str], folder: Path) -> None:
     kept = drop_options(words[1:], "--out", with_value={"--out"})
     room = [] if "--gpu" in words else ["--gpu", "16"]
     with of_few_layers() as patch:
-        patch.setattr(starting, "CANDIDATES", [each for each in starting.CANDIDATES if "2b" in str(each)][:1])
+        with_one_candidate(patch)
         assert main([*kept, *room, "--out", str(folder / "recipe.yaml")]) == 0
     assert read_recipe(folder / "recipe.yaml", STAGES["distill-online"]).pyramid
-
-
-@contextmanager
-def of_few_layers() -> Iterator[pytest.MonkeyPatch]:
-    """Known models with two layers of the language model and the first of the vision tower."""
-    known = known_models.list_known_models()
-    cut = {name: replace(model, shape=cut_shape(model.shape)) for name, model in known.items()}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(staging, "list_known_models", lambda: cut)
-        yield patch
-
-
-def cut_shape(shape: dict[str, Any]) -> dict[str, Any]:
-    vision = dict(shape["vision_config"])
-    for name in ("depth", "num_hidden_layers"):
-        if name in vision and "deepstack_visual_indexes" not in vision:
-            vision[name] = 2
-    return {**shape, "text_config": {**shape["text_config"], "num_hidden_layers": 2}, "vision_config": vision}
 
 
 def check_doctor(words: Sequence[str], folder: Path) -> None:
