@@ -4,7 +4,7 @@ python benchmarks/cards.py --json benchmarks/cards.json
 
 Nothing is downloaded. Records are made up: captions of 60 words, four choices, grey pictures of 640 x 480.
 For each card what `hkd init` chooses; for each recipe of recipes/online what its largest phase needs, and the
-smallest of the cards that has the room. The rows are printed as docs/choosing-a-pyramid.md shows them.
+smallest of the cards that has the room. `python docs/generate.py` makes tables of it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from hkdcli.reporter import SilentReporter
 
 ROOT = Path(__file__).parents[1]
 CARDS = (8, 12, 16, 24, 40, 48, 80)
-CARD_HEAD = ("card, GB", "pyramid that `hkd init` writes", "at once", "GiB needed", "command")
-RECIPE_HEAD = ("recipe", "smallest card, GB", "GiB needed", "in its largest phase", "command")
 
 
 def main() -> None:
@@ -35,9 +33,10 @@ def main() -> None:
     options = parser.parse_args()
     recipes = sorted((ROOT / "recipes" / "online").glob("*.yaml"))
     figures = {"cards": [choose_for(card) for card in CARDS], "recipes": [weigh(each) for each in recipes]}
-    print(render(figures))
+    text = json.dumps(figures, indent=1)
+    print(text)
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        options.json.write_text(text + "\n")
 
 
 def choose_for(card: int) -> dict[str, Any]:
@@ -70,36 +69,6 @@ def weigh(path: Path) -> dict[str, Any]:
         "need_gib": round(largest.need / GIB, 1),
         "phase": f"{largest.phase.doing} {largest.phase.level}",
     }
-
-
-def render(figures: dict[str, Any]) -> str:
-    """Both tables in Markdown."""
-    cards = [
-        (
-            str(row["card"]),
-            row["pyramid"],
-            str(row["micro_batch_size"]),
-            f"{row['need_gib']:.1f}",
-            f"`hkd init --data records.json --images photos --gpu {row['card']}`",
-        )
-        for row in figures["cards"]
-    ]
-    recipes = [
-        (
-            f"`{row['recipe']}`",
-            str(row["card"]),
-            f"{row['need_gib']:.1f}",
-            row["phase"],
-            f"`hkd plan {row['recipe']} --gpu {row['card']}`",
-        )
-        for row in figures["recipes"]
-    ]
-    return "\n\n".join([_render_table(CARD_HEAD, cards), _render_table(RECIPE_HEAD, recipes)])
-
-
-def _render_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

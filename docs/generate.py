@@ -1,6 +1,7 @@
 """Write docs/cli.md from the app, docs/recipes.md from the schema, and parts of pages from the docstrings.
 
-The parts are README's file tree and the table of operations in docs/augment.md.
+The parts are README's file tree, the table of operations in docs/augment.md, and the tables of
+docs/choosing-a-pyramid.md, which are of the figures in benchmarks/cards.json.
 
 python docs/generate.py            write them all
 python docs/generate.py --check    exit 1 when either is stale
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from page_parts import render_choosing, replace_part
 from typer.main import get_command
 
 from hkdcli.augment.operations import get_operations
@@ -32,6 +34,7 @@ README = DOCS.parent / "README.md"
 TREE_BEGIN, TREE_END = "<!-- files: written by docs/generate.py -->\n", "<!-- end of files -->"
 AUGMENT = DOCS / "augment.md"
 TABLE_BEGIN, TABLE_END = "<!-- operations: written by docs/generate.py -->\n", "<!-- end of operations -->"
+CHOOSING = DOCS / "choosing-a-pyramid.md"
 EXIT_CODES = {
     0: "done",
     1: "a bug of ours",
@@ -106,6 +109,7 @@ def main() -> int:
         DOCS / "recipes.md": render_recipes(),
         README: render_readme(),
         AUGMENT: render_augment(),
+        CHOOSING: render_choosing(CHOOSING.read_text("utf-8")),
     }
     if "--check" in sys.argv[1:]:
         stale = [
@@ -161,7 +165,7 @@ def render_readme() -> str:
     for folder in (package, *sorted(path.parent for path in package.glob("*/__init__.py"))):
         lines.append(f"{folder.relative_to(README.parent)}/")
         lines += [f"  {path.name:<18} {_first_line(path)}" for path in sorted(folder.glob("*.py"))]
-    return _replace_part(README, TREE_BEGIN, TREE_END, [*lines, "```"])
+    return replace_part(README.read_text("utf-8"), TREE_BEGIN, TREE_END, [*lines, "```"])
 
 
 def render_augment() -> str:
@@ -173,13 +177,7 @@ def render_augment() -> str:
         often = " | ".join(f"{probabilities[name]:g}" for probabilities in policies)
         topics = ", ".join(operation.may_falsify) or "-"
         lines.append(f"| {_code(name)} | {_cell(operation.summary)} | {topics} | {often} |")
-    return _replace_part(AUGMENT, TABLE_BEGIN, TABLE_END, lines)
-
-
-def _replace_part(page: Path, begin: str, end: str, lines: list[str]) -> str:
-    before, rest = page.read_text("utf-8").split(begin)
-    _, after = rest.split(end)
-    return "".join([before, begin, "\n".join(lines), "\n", end, after])
+    return replace_part(AUGMENT.read_text("utf-8"), TABLE_BEGIN, TABLE_END, lines)
 
 
 def _first_line(path: Path) -> str:

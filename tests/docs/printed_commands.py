@@ -68,6 +68,19 @@ def list_fences(text: str) -> Iterator[Fence]:
         yield Fence(words.split(" ")[0], title[1] if title else "", inside)
 
 
+def list_inline_commands() -> list[Command]:
+    """Commands that stand within a sentence or a table: `hkd NAME ...` between backticks."""
+    found = []
+    for page in PAGES:
+        for code in re.findall(r"`(hkd [a-z-]+ [^`\n]*)`", _drop_fences(page.read_text("utf-8"))):
+            found += [Command(page.name, words, code) for words in split_commands(code)]
+    return found
+
+
+def _drop_fences(text: str) -> str:
+    return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
 def list_fenced_lines(text: str) -> Iterator[tuple[int, str]]:
     """Number and text of each line inside a fence, continued lines joined."""
     fence, joined = "", ""

@@ -96,3 +96,16 @@ def test_what_two_readers_take_differently_is_found() -> None:
     assert count_blocks(markdown(text)) != count_blocks(render_plainly(text))
     assert take_article('x <article class="a"><p>b</p></article> c') == ' class="a"><p>b</p>'
     assert list_nav(["a.md", {"B": ["b.md", {"C": "c.md"}]}]) == ["a.md", "b.md", "c.md"]
+
+
+@pytest.mark.parametrize("link", ["nothing.md", "index.md#nothing", "../README.md", "/index.md"])
+def test_a_link_that_leads_nowhere_ends_the_build(link: str, tmp_path: Path) -> None:
+    from mkdocs.commands.build import build
+    from mkdocs.exceptions import Abort
+
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text(f"# Here\n\n[there]({link})\n")
+    settings = read_settings() | {"nav": ["index.md"], "theme": "mkdocs", "site_dir": str(tmp_path / "site")}
+    (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(Abort):
+        build(mkdocs_config.load_config(str(tmp_path / "mkdocs.yml"), strict=True))
