@@ -30,8 +30,10 @@ def of_few_records(patch: pytest.MonkeyPatch) -> None:
 
 
 def with_one_candidate(patch: pytest.MonkeyPatch) -> None:
-    """`hkd init` has one small pyramid to choose from."""
-    patch.setattr(starting, "CANDIDATES", [each for each in starting.CANDIDATES if "2b" in str(each)][:1])
+    """`hkd init` has one small pyramid of two levels to choose from."""
+    patch.setattr(
+        starting, "CANDIDATES", [each for each in starting.CANDIDATES if str(each).startswith("4b")]
+    )
 
 
 def cut_shape(shape: dict[str, Any]) -> dict[str, Any]:
