@@ -94,10 +94,16 @@ def choose_for(card: int, wishes: Wishes) -> dict[str, Any]:
     print(f"{card} GB: {started.candidate}", file=sys.stderr)
     return {
         "card": card,
-        "pyramid": str(started.candidate),
+        "pyramid": name_levels(started.candidate),
         "micro_batch_size": started.micro_batch_size,
         "need_gib": round(started.need / GIB, 1),
     }
+
+
+def name_levels(candidate: starting.Candidate) -> str:
+    """The models of a pyramid by their names on the hub, the largest first."""
+    names = [(model.partition("/")[2].removesuffix("-Instruct"), held) for _, model, held in candidate.levels]
+    return " -> ".join(name if held == "none" else f"{name} in {held}" for name, held in names)
 
 
 def weigh(path: Path) -> dict[str, Any]:

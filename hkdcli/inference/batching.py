@@ -9,7 +9,7 @@ from hkdcli.errors import MachineLimitError
 
 WINDOW = 1024  # records that are sorted at once, and so the farthest that a row is from its place
 FIRST_SIZE = 8
-LARGEST_SIZE = {"cuda": 256, "cpu": 32}  # a core has enough to do with so many: docs/results/benchmarks.md#orders
+LARGEST_SIZE = {"cuda": 256, "cpu": 32}  # enough for a core: docs/results/benchmarks.md#orders
 MOST_SHARE = 0.8  # of the memory, that a batch may be expected to need
 STRIKES = 3
 
