@@ -20,6 +20,7 @@ from hkdcli.planning.room import GIB
 from hkdcli.reporter import SilentReporter
 
 
+@pytest.mark.slow
 def test_what_is_remembered_is_what_init_chooses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cards, "CARDS", (16, 24))
     opened: list[Path] = []

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from printed_commands import WALKED, Fence, list_fences, split_commands
-from quick_plans import of_few_layers, with_one_candidate
+from quick_plans import of_few_layers, of_few_records, with_one_candidate
 
 from hkdcli.__main__ import main
 from hkdcli.data.examples import read_examples
@@ -74,6 +74,7 @@ def type_line(line: str) -> str:
     out = io.StringIO()
     with contextlib.redirect_stdout(out), of_few_layers() as patch:
         with_one_candidate(patch)
+        of_few_records(patch)
         code = main(words)
     expected = next((code for begin, code in EXIT_CODES.items() if line.startswith(begin)), 0)
     assert code == expected, f"{line}: exit {code}\n{out.getvalue()}"
