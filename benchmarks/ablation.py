@@ -35,17 +35,17 @@ Row = dict[str, Any]
 def main() -> None:
     options = parse_options()
     chains = build_chains(ONLINE_STEPS, REFINE_STEPS, COMPUTE)
-    rows = read_rows(options.json)
-    jobs = [(seed, chain) for seed in options.seeds for chain in chains]
+    rows = read_rows(options.json, options.out)
+    write_rows(rows, options.json)
+    jobs = [(seed, chain) for chain in chains for seed in options.seeds]
     jobs = [(seed, chain) for seed, chain in jobs if options.only in (None, *(arm.name for arm in chain))]
     # torch reads this when a process starts: one thread each.
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         work = partial(run_chain, out=options.out, known=rows)
         for done in as_completed([pool.submit(work, seed, chain) for seed, chain in jobs]):
-            for row in done.result():
-                rows = [each for each in rows if key(each) != key(row)] + [row]
-                print(f"seed {row['seed']}, {row['arm']}: {row['plain']['micro_f1']:.3f}", flush=True)
+            new = {key(row): row for row in done.result()}
+            rows = [row for row in rows if key(row) not in new] + list(new.values())
             write_rows(rows, options.json)
     if options.write:
         from ablation_page import write_page
@@ -64,9 +64,11 @@ def parse_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The figures that are there already."""
-    return list(json.loads(path.read_text("utf-8"))["results"]) if path.exists() else []
+def read_rows(path: Path, out: Path) -> list[Row]:
+    """The figures that are there already, and those of arms that an interrupted run has finished."""
+    rows = list(json.loads(path.read_text("utf-8"))["results"]) if path.exists() else []
+    finished = [json.loads(each.read_text("utf-8")) for each in sorted(out.glob("*/*.json"))]
+    return list({key(row): row for row in [*rows, *finished]}.values())
 
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:
@@ -106,17 +108,11 @@ def run_chain(seed: int, chain: Sequence[Arm], *, out: Path, known: Sequence[Row
         if arm in wanted or needed:
             seconds = train(arm, seed, folders)
         if arm in wanted:
-            scores = score(folders[arm.name])
-            rows.append(
-                {
-                    "seed": seed,
-                    "arm": arm.name,
-                    "settings": arm.hash_settings(seed),
-                    "steps": arm.steps,
-                    "cpu_seconds": seconds,
-                    **scores,
-                }
-            )
+            row = {"seed": seed, "arm": arm.name, "settings": arm.hash_settings(seed), "steps": arm.steps}
+            row |= {"cpu_seconds": seconds, **score(folders[arm.name])}
+            folders[arm.name].with_suffix(".json").write_text(json.dumps(row), "utf-8")
+            print(f"seed {seed}, {arm.name}: {row['plain']['micro_f1']:.3f}", flush=True)
+            rows.append(row)
     return rows
 
 

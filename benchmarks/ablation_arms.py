@@ -25,7 +25,6 @@ _LARGE = '{name: large, model: "scenes:large", quantization: nf4, tuning: {lora:
 _ABOVE = '{name: medium, model: "<medium, taught>", train: null}'
 # The tiny models know 80 words, so paraphrases are left out. Choices of captions stand in any order already.
 VARIANTS = "augment={policy: standard, probabilities: {question: 0, instruction: 0, order: 0}}"
-_LABELS = "distill.lambda.start=0"
 
 
 @dataclass(frozen=True)
@@ -95,14 +94,40 @@ def build_chains(online: int, refine: int, compute: Mapping[str, int]) -> tuple[
         compute: steps of each arm that is stopped at equal compute, by its name.
 
     Returns:
-        Chains that may be trained side by side, the longest first.
+        Chains that may be trained side by side, those that matter most first.
     """
-    both = online + refine
-    stage_one, taught = "online, short", "medium, taught"
+    both, stage_one = online + refine, "online, short"
     return (
-        (Arm("large, labels", "online", both, _train_one(_LARGE)),),
         (
-            Arm(taught, "online", online, (f"pyramid=[{_JUDGE}, {_MEDIUM}]",)),
+            Arm("medium, labels", "online", both, _train_one(_MEDIUM)),
+            Arm("labels", "online", both, _train_one(_SMALL)),
+            Arm("labels, variants", "online", both, (*_train_one(_SMALL), VARIANTS)),
+        ),
+        (
+            Arm(stage_one, "online", online),
+            Arm("online, refine", "refine", refine, _refine(stage_one)),
+            Arm("without feature", "refine", refine, (*_refine(stage_one), "refine.feature=null")),
+            Arm("without relation", "refine", refine, (*_refine(stage_one), "refine.relation=null")),
+            # Less is stored of each answer where no response is compared: that arm has a store of its own.
+            Arm(
+                "without response", "refine", refine, (*_refine(stage_one, "states"), "refine.response=null")
+            ),
+        ),
+        (Arm("online", "online", both),),
+        (
+            Arm("online, short, variants", "online", online, (VARIANTS,)),
+            Arm(
+                "online, refine, variants",
+                "refine",
+                refine,
+                ("pyramid.small.model=<online, short, variants>", VARIANTS, "refine.signals=live"),
+            ),
+        ),
+        (Arm("online, variants", "online", both, (VARIANTS,)),),
+        (Arm("large, labels", "online", both, _train_one(_LARGE)),),
+        *_build_compute(compute),
+        (
+            Arm("medium, taught", "online", online, (f"pyramid=[{_JUDGE}, {_MEDIUM}]",)),
             Arm("teachers: parent", "online", online, (f"pyramid=[{_ABOVE}, {_SMALL}]",)),
             Arm(
                 "teachers: all",
@@ -118,40 +143,10 @@ def build_chains(online: int, refine: int, compute: Mapping[str, int]) -> tuple[
             ),
         ),
         (
-            Arm(stage_one, "online", online),
-            Arm("online, refine", "refine", refine, _refine(stage_one)),
-            Arm("without feature", "refine", refine, (*_refine(stage_one), "refine.feature=null")),
-            Arm("without relation", "refine", refine, (*_refine(stage_one), "refine.relation=null")),
-            # Less is stored of each answer where no response is compared, so that arm has a store of its own.
-            Arm(
-                "without response",
-                "refine",
-                refine,
-                (*_refine(stage_one, "states"), "refine.response=null"),
-            ),
-        ),
-        (
-            Arm("online, short, variants", "online", online, (VARIANTS,)),
-            Arm(
-                "online, refine, variants",
-                "refine",
-                refine,
-                ("pyramid.small.model=<online, short, variants>", VARIANTS, "refine.signals=live"),
-            ),
-        ),
-        (Arm("online", "online", both),),
-        (Arm("online, variants", "online", both, (VARIANTS,)),),
-        (
+            Arm("labels, short", "online", online, _train_one(_SMALL)),
             Arm("choices alone", "online", online, ("distill.choice_weight=1",)),
             Arm("tokens alone", "online", online, ("distill.choice_weight=0",)),
         ),
-        (
-            Arm("medium, labels", "online", both, _train_one(_MEDIUM)),
-            Arm("labels", "online", both, (_LABELS,)),
-            Arm("labels, short", "online", online, (_LABELS,)),
-            Arm("labels, variants", "online", both, (_LABELS, VARIANTS)),
-        ),
-        *_build_compute(compute),
     )
 
 

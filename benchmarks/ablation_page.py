@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from pages import fill_page, render_table
 
 Row = Mapping[str, Any]
 
@@ -17,7 +18,11 @@ FIGURES = {
     "hallucinated_f1": "hallucinated F1",
     "exact_match": "exact match",
 }
-SHIFTED = ("micro_f1", "hallucination_micro_f1", "factuality_micro_f1")
+SHIFTED = {
+    ("shift_hallucination", "micro_f1"): "micro-F1, --shift-task hallucination",
+    ("shift", "hallucination_micro_f1"): "hallucination, --shift",
+    ("shift", "factuality_micro_f1"): "factuality, --shift",
+}
 # Table -> its arms in order; the first is what the others are compared with.
 TABLES: Mapping[str, tuple[str, ...]] = {
     "steps": (
@@ -66,12 +71,9 @@ def write_page(rows: Sequence[Row], page: Path) -> None:
 
 def render_page(rows: Sequence[Row], text: str) -> str:
     """The page with its tables as the rows say them."""
-    for name, arms in TABLES.items():
-        table = f"<!-- {name} -->\n{render_table(select_rows(rows, arms), arms)}\n<!-- end of {name} -->"
-        text = re.sub(
-            f"<!-- {name} -->.*<!-- end of {name} -->", lambda _, new=table: new, text, flags=re.DOTALL
-        )
-    return text
+    return fill_page(
+        text, {name: render_arms(select_rows(rows, arms), arms) for name, arms in TABLES.items()}
+    )
 
 
 def select_rows(rows: Sequence[Row], arms: Sequence[str]) -> list[Row]:
@@ -79,7 +81,7 @@ def select_rows(rows: Sequence[Row], arms: Sequence[str]) -> list[Row]:
     return [row for row in rows if row["arm"] in arms]
 
 
-def render_table(rows: Sequence[Row], arms: Sequence[str]) -> str:
+def render_arms(rows: Sequence[Row], arms: Sequence[str]) -> str:
     """A table of means and standard deviations, then each arm's gain over the first, seed by seed.
 
     Args:
@@ -89,17 +91,17 @@ def render_table(rows: Sequence[Row], arms: Sequence[str]) -> str:
     Returns:
         Markdown.
     """
-    header = ["arm", "steps", "CPU s", *FIGURES.values(), *(f"{FIGURES[name]}, --shift" for name in SHIFTED)]
-    lines = ["| " + " | ".join(header) + " |", "|---|" + "---|" * (len(header) - 1)]
+    header = ["arm", "steps", "CPU s", *FIGURES.values(), *SHIFTED.values()]
+    cells = []
     for arm in arms:
         of_arm = [row for row in rows if row["arm"] == arm]
         if of_arm:
             seconds = [row["cpu_seconds"] for row in of_arm if row["cpu_seconds"] is not None]
-            cells = [arm, str(of_arm[0]["steps"]), f"{statistics.mean(seconds):.0f}" if seconds else "-"]
-            cells += [_render([row["plain"][name] for row in of_arm]) for name in FIGURES]
-            cells += [_render([row["shift"][name] for row in of_arm]) for name in SHIFTED]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, *_render_gains(rows, arms)])
+            line = [arm, str(of_arm[0]["steps"]), f"{statistics.mean(seconds):.0f}" if seconds else "-"]
+            line += [_render([row["plain"][name] for row in of_arm]) for name in FIGURES]
+            line += [_render([row[way][name] for row in of_arm]) for way, name in SHIFTED]
+            cells.append(line)
+    return "\n".join([render_table(header, cells), *_render_gains(rows, arms)])
 
 
 def _render(values: Sequence[float]) -> str:

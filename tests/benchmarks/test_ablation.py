@@ -9,7 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import ablation
 from ablation_arms import Arm, build_chains
-from ablation_page import TABLES, render_page, render_table
+from ablation_page import TABLES, render_arms, render_page
 
 ROOT = Path(__file__).parents[2]
 CHAINS = build_chains(ablation.ONLINE_STEPS, ablation.REFINE_STEPS, ablation.COMPUTE)
@@ -83,7 +83,7 @@ def test_a_table_has_means_spreads_and_gains():
         for arm, values in {"one": (0.1, 0.3), "two": (0.2, 0.5)}.items()
         for seed, value in enumerate(values)
     ]
-    table = render_table(rows, ("one", "two", "not yet run"))
+    table = render_arms(rows, ("one", "two", "not yet run"))
     assert "| one | 9 | 7 | 0.200 ± 0.141 |" in table and "- two: +0.100, +0.200" in table
     assert "not yet run" not in table
 
