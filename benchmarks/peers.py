@@ -135,7 +135,7 @@ def find_commit() -> str:
     return done.stdout.strip()
 
 
-def main() -> None:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--tokens", type=int, default=175, help="of the longer row")
     parser.add_argument("--steps", type=int, default=4, help="of each training; the first is not measured")
@@ -150,7 +150,11 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="where the page goes")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--models", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    options = build_parser().parse_args()
     torch.set_num_threads(1)
     if options.contender:
         report = CONTENDERS[options.contender](options.models, options)

@@ -59,7 +59,8 @@ ASKED = """\
 *orders*: every cyclic order of the choices; hkd takes the mean of logs over one shared prefix, the loop
 the most frequent answer. *unread*: the lenient parser of `hkd evaluate` found no choices in the text;
 *illegal*: it found what no answer may be, such as "No hallucination" beside a phrase; both count as
-wrong. The loop is greedy, with as many new tokens as the longest legal answer has."""
+wrong. The loop is greedy, with as many new tokens as the longest legal answer has. All in one process,
+freed memory kept."""
 LIMITS = """\
 - Backbones are tiny, so the head is most of a step's work. The larger the backbone, the smaller the
   share that scoring answer tokens alone saves; what it saves in logits stays the same. Nothing here is
@@ -68,7 +69,9 @@ LIMITS = """\
   left out here, and Trainer trains other models on other objectives. Gradient checkpointing, which saves
   memory for time, is off everywhere.
 - *could not do* is of these versions, of this family of models and of each library as it comes; code of
-  one's own around it can mend much of it.
+  one's own around it can mend much of it. Trainer takes the mean of the micro-batches' means here
+  because the forward of Qwen2.5-VL does not take the number of tokens (its `model_accepts_loss_kwargs`
+  is false).
 - micro-F1 is of few drawn records; it shows what becomes of answers that are not read, not which way of
   asking is better.
 - `generate` with `output_scores` also gives the scores of each next token after those that it took; a
