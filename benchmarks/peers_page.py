@@ -60,7 +60,8 @@ ASKED = """\
 the most frequent answer. *unread*: the lenient parser of `hkd evaluate` found no choices in the text;
 *illegal*: it found what no answer may be, such as "No hallucination" beside a phrase; both count as
 wrong. The loop is greedy, with as many new tokens as the longest legal answer has. All in one process,
-freed memory kept."""
+freed memory kept. The tuned model was tuned on verdicts in one order: other orders mislead it, and a
+mean of logs suffers more from that than a vote."""
 LIMITS = """\
 - Backbones are tiny, so the head is most of a step's work. The larger the backbone, the smaller the
   share that scoring answer tokens alone saves; what it saves in logits stays the same. Nothing here is
@@ -147,8 +148,8 @@ def list_inference(models: Mapping[str, Any]) -> Iterator[str]:
     """For each model a heading line, its table, and the ratios."""
     for model, report in models.items():
         yield (
-            f"`{model}` ({report['model']}), {report['records']} records, {report['batch']} at once, "
-            f"at most {report['new_tokens']} new tokens:"
+            f"`{model}` ({report['model']}), {report['records']} records, at most {report['batch']} at once, "
+            f"{report['new_tokens']} new tokens:"
         )
         yield render_table(INFERENCE, list_asked(report, is_scored=model != "random"))
         same = report["same_answer_alone"]
