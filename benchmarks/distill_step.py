@@ -36,6 +36,7 @@ import torch
 from step_contenders import CONTENDERS
 from step_rows import save_models
 
+PAIRS = (("hkd", "gold"), ("hkd-in-hand", "bare"))
 MEASURED = ("cpu_seconds_per_step", "peak_memory_mb_over_loaded")
 PACKAGES = ("torch", "transformers", "accelerate", "trl")
 DEFINITIONS = {
@@ -48,11 +49,17 @@ DEFINITIONS = {
 }
 
 
-def compare(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def compare(
+    rounds: Sequence[Mapping[str, Any]],
+    pairs: Sequence[tuple[str, str]] = PAIRS,
+    definitions: Mapping[str, str] = DEFINITIONS,
+) -> dict[str, Any]:
     """Medians over the rounds of every contender, and of how hkd stands to the others.
 
     Args:
         rounds: what each contender reported, by its name.
+        pairs: ours, and what it is compared with.
+        definitions: what the ratios are.
 
     Returns:
         A JSON document. `ValueError` where two contenders had different rows.
@@ -60,18 +67,18 @@ def compare(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if len({report["rows"] for each in rounds for report in each.values()}) != 1:
         raise ValueError("the contenders did not have the same rows")
     first = rounds[0]
-    document: dict[str, Any] = {"definitions": DEFINITIONS, "loss_difference": {}, "spread": {}}
+    document: dict[str, Any] = {"definitions": definitions, "loss_difference": {}, "spread": {}}
     document["contenders"] = {
         name: report
         | {key: statistics.median(each[name][key] for each in rounds) for key in MEASURED}
         | {"rounds": {key: [each[name][key] for each in rounds] for key in MEASURED}}
         for name, report in first.items()
     }
-    for own, other in (("hkd", "gold"), ("hkd-in-hand", "bare")):
+    for own, other in pairs:
         if other not in first:
             continue
-        pairs = zip(first[own]["losses"], first[other]["losses"], strict=True)
-        document["loss_difference"][other] = max(abs(mine - theirs) / theirs for mine, theirs in pairs)
+        losses = zip(first[own]["losses"], first[other]["losses"], strict=True)
+        document["loss_difference"][other] = max(abs(mine - theirs) / theirs for mine, theirs in losses)
         for name, key in zip(("time", "memory"), MEASURED, strict=True):
             ratios = [each[other][key] / each[own][key] for each in rounds]
             if other == "bare":
@@ -81,14 +88,21 @@ def compare(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return document
 
 
-def run_apart(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """One contender in a process of its own, with one thread and no GPU."""
+def run_apart(
+    name: str,
+    folder: Path,
+    options: argparse.Namespace,
+    script: Path = Path(__file__),
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """One contender of a script in a process of its own, with one thread and no GPU."""
     out = folder / "report.json"
-    command = [sys.executable, __file__, "--contender", name, "--models", folder, "--json", out]
+    command = [sys.executable, script, "--contender", name, "--models", folder, "--json", out]
     command += ["--tokens", options.tokens, "--steps", options.steps, "--hidden-size", options.hidden_size]
     command += ["--vocabulary", *options.vocabulary]
     alone = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
     alone["TRL_EXPERIMENTAL_SILENCE"] = "1"
+    alone |= environment or {}
     subprocess.run(list(map(str, command)), env=os.environ | alone, check=True, stdout=subprocess.DEVNULL)
     return dict(json.loads(out.read_text()))
 

@@ -15,6 +15,7 @@ from hkdcli.data.batches import append_tokens, move_inputs
 from hkdcli.data.collate import Collator
 from hkdcli.data.examples import Example
 from hkdcli.data.images import LoadedImage
+from hkdcli.data.prompts import Presentation, PromptBuilder
 from hkdcli.inference.scored import ScoredRecord
 from hkdcli.inference.scoring import Scorer
 from hkdcli.inference.shift import shifted_presentations
@@ -72,32 +73,40 @@ def read_letters(work: Workload, shifts: int) -> list[Tensor]:
     return found
 
 
-@torch.no_grad()
 def generate(
     work: Workload, shifts: int, *, new_tokens: int = 8, batch: int = BATCH
 ) -> list[list[list[int]]]:
     """The plain loop, greedy: for each order and record the new tokens."""
-    collator, found = Collator(work.loaded.processor), []
-    model: Any = work.loaded.model
+    orders = []
     for order in range(shifts):
         shown = [shifted_presentations(example, shifts)[order] for example in work.examples]
-        prompts = [collator.builder.build(e, order) for e, order in zip(work.examples, shown, strict=True)]
-        new: list[list[int]] = []
-        for start in range(0, len(prompts), batch):
-            part = slice(start, start + batch)
-            inputs = work.loaded.processor(
-                text=[prompt.prefix + prompt.suffix for prompt in prompts[part]],
-                images=[[image.image] for image in work.images[part]],
-                padding=True,
-                padding_side="left",
-                add_special_tokens=False,
-                return_tensors="pt",
-            )
-            taken = move_inputs(dict(inputs), work.device)
-            ids = model.generate(**taken, max_new_tokens=new_tokens, do_sample=False)
-            new += ids[:, taken["input_ids"].shape[1] :].tolist()
-        found.append(new)
-    return found
+        orders.append(generate_as_shown(work, shown, new_tokens=new_tokens, batch=batch))
+    return orders
+
+
+@torch.no_grad()
+def generate_as_shown(
+    work: Workload, shown: Sequence[Presentation], *, new_tokens: int, batch: int
+) -> list[list[int]]:
+    """The new tokens of each record, its choices in the order given."""
+    builder = PromptBuilder(work.loaded.processor)
+    model: Any = work.loaded.model
+    prompts = [builder.build(example, order) for example, order in zip(work.examples, shown, strict=True)]
+    new: list[list[int]] = []
+    for start in range(0, len(prompts), batch):
+        part = slice(start, start + batch)
+        inputs = work.loaded.processor(
+            text=[prompt.prefix + prompt.suffix for prompt in prompts[part]],
+            images=[[image.image] for image in work.images[part]],
+            padding=True,
+            padding_side="left",
+            add_special_tokens=False,
+            return_tensors="pt",
+        )
+        taken = move_inputs(dict(inputs), work.device)
+        ids = model.generate(**taken, max_new_tokens=new_tokens, do_sample=False)
+        new += ids[:, taken["input_ids"].shape[1] :].tolist()
+    return new
 
 
 def list_contenders(work: Workload) -> dict[str, Contender]:
@@ -122,8 +131,11 @@ def open_random(side: int, device: torch.device, vocabulary: int) -> Workload:
     return Workload(loaded, make_records(BATCH), make_pictures(BATCH))
 
 
-def open_scenes(count: int, device: torch.device) -> Workload:
-    """The small model of the scenes, and records of its world."""
+def open_scenes(count: int, device: torch.device, model: str = "scenes:small") -> Workload:
+    """A model of the scenes, its adapter merged where it has one, and records of its world."""
     data = load_scenes("test", size=count)
     pictures = [data.images.load(example.image) for example in data.examples]
-    return Workload(load_model(find_model_folder("scenes:small"), device=device), data.examples, pictures)
+    loaded = load_model(find_model_folder(model), device=device)
+    if loaded.adapter is not None:
+        loaded = replace(loaded, model=loaded.model.merge_and_unload(), adapter=None)
+    return Workload(loaded, data.examples, pictures)

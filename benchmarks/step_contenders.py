@@ -13,23 +13,23 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from step_rows import InHand, build_source, describe_batch, describe_rows, write_for_gold
+from step_rows import InHand, build_source, describe_batch, describe_rows
+from step_trainers import LEARNING_RATE, MAX_GRAD_NORM, build_gold
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 
 from hkdcli.distill.objective import OnlineObjective
 from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.signals import LiveTeachers
+from hkdcli.distill.sources import BatchSource
 from hkdcli.distill.stepper import Stepper
 from hkdcli.models.answers import AnswerModel
-from hkdcli.models.loading import load_model, load_processor
+from hkdcli.models.loading import load_model
 from hkdcli.runtime import choose_runtime
-
-LEARNING_RATE, MAX_GRAD_NORM = 1e-4, 1.0
 
 
 class StepMeter:
-    """Notes loss and CPU time at the end of every step, and how far memory rises over them.
+    """Notes what steps cost: loss and CPU time at the end of each, memory, tokens that a head is run on.
 
     Args:
         models: loaded; weights that are mapped from a file are read here, so that they count as loaded.
@@ -38,6 +38,9 @@ class StepMeter:
     def __init__(self, *models: nn.Module) -> None:
         for parameter in [parameter for model in models for parameter in model.parameters()]:
             parameter.detach().sum()
+        for model in models:
+            model.get_output_embeddings().register_forward_hook(self._count_rows)
+        self.head_rows = 0
         self.losses: list[float] = []
         self.ends = [time.process_time()]
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
@@ -47,6 +50,9 @@ class StepMeter:
         """At the end of a step."""
         self.losses.append(loss)
         self.ends.append(time.process_time())
+
+    def _count_rows(self, head: nn.Module, inputs: Any, logits: Tensor) -> None:
+        self.head_rows = max(self.head_rows, logits.numel() // logits.shape[-1])
 
     def report(self) -> dict[str, Any]:
         """What the steps have cost, the first one's time left out."""
@@ -58,6 +64,7 @@ class StepMeter:
             "cpu_seconds_per_step": statistics.median(steps),
             "peak_memory_mb_over_loaded": peak - self.loaded,
             "loaded_mb": self.loaded,
+            "head_rows": self.head_rows,
         }
 
 
@@ -67,29 +74,46 @@ def read_memory(name: str) -> float:
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(name))
 
 
-def run_hkd(folder: Path, options: argparse.Namespace, *, in_hand: bool) -> dict[str, Any]:
+def run_hkd(
+    folder: Path, options: argparse.Namespace, *, in_hand: bool = False, taught: bool = True
+) -> dict[str, Any]:
+    """A step of hkd with a teacher, or on labels alone; its batch read in every step, or in hand."""
     choose_runtime("cpu", "float32")  # as a run does
-    student, teacher = load_model(folder / "student", trainable=True), load_model(folder / "teacher")
+    student = load_model(folder / "student", trainable=True)
+    teachers = [load_model(folder / "teacher").model] if taught else []
     source = build_source(folder, options.tokens)
     held = InHand(source)
-    stepper = Stepper(
-        AnswerModel(student.model),
-        LiveTeachers([AnswerModel(teacher.model)]),
-        OnlineObjective(vocabulary=min(options.vocabulary), choice_weight=0.0),
-        held if in_hand else source,
-        TrainSettings(
-            max_steps=options.steps,
-            micro_batch_size=2,
-            learning_rate=LEARNING_RATE,
-            learning_rate_schedule="constant",
-            max_grad_norm=MAX_GRAD_NORM,
-            lambda_start=1.0,
-        ),
-    )
-    meter = StepMeter(student.model, teacher.model)
+    settings = build_settings(options, taught)
+    stepper = build_stepper(student.model, teachers, held if in_hand else source, settings, options)
+    meter = StepMeter(student.model, *teachers)
     for step in range(options.steps):
         meter(stepper.take_step(step).losses["loss"].item())
     return meter.report() | describe_batch(held.batch)
+
+
+def build_settings(options: argparse.Namespace, taught: bool) -> TrainSettings:
+    """Of a training of the two rows at once."""
+    return TrainSettings(
+        max_steps=options.steps,
+        micro_batch_size=2,
+        learning_rate=LEARNING_RATE,
+        learning_rate_schedule="constant",
+        max_grad_norm=MAX_GRAD_NORM,
+        lambda_start=float(taught),
+    )
+
+
+def build_stepper(
+    student: nn.Module,
+    teachers: list[nn.Module],
+    source: BatchSource,
+    settings: TrainSettings,
+    options: argparse.Namespace,
+) -> Stepper:
+    """The forward KL over the whole vocabulary; without lambda the cross-entropy alone."""
+    signals = LiveTeachers([AnswerModel(teacher) for teacher in teachers])
+    objective = OnlineObjective(vocabulary=min(options.vocabulary), choice_weight=0.0)
+    return Stepper(AnswerModel(student), signals, objective, source, settings)
 
 
 def run_bare(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -119,62 +143,28 @@ def run_bare(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     return meter.report() | describe_batch(batch)
 
 
-def run_gold(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    import datasets
+def run_trainer(
+    folder: Path, options: argparse.Namespace, *, build: Callable[[Path, argparse.Namespace], Any]
+) -> dict[str, Any]:
+    """A trainer of others, with its own data loading."""
     from transformers import TrainerCallback
-    from trl.experimental.gold import GOLDConfig, GOLDTrainer
-
-    seen: dict[str, Any] = {}
-
-    class Trainer(GOLDTrainer):
-        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            loss = super().compute_loss(model, inputs, *args, **kwargs)
-            seen.update(inputs, loss=loss.item())
-            return loss
 
     class Watch(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            meter(seen["loss"])
+            meter(trainer.seen["loss"])
 
-    source = build_source(folder, options.tokens)
-    student, teacher = (
-        AutoModelForImageTextToText.from_pretrained(folder / name) for name in ("student", "teacher")
-    )
-    rows = datasets.Dataset.from_list(
-        [write_for_gold(source, example) for example in source.dataset.examples]
-    )
-    settings = GOLDConfig(
-        output_dir=str(folder / "gold"),
-        max_steps=options.steps,
-        per_device_train_batch_size=2,
-        learning_rate=LEARNING_RATE,
-        lr_scheduler_type="constant",
-        weight_decay=0.0,
-        max_grad_norm=MAX_GRAD_NORM,
-        lmbda=0.0,  # no generation: the rows as they are
-        beta=0.0,  # forward KL
-        temperature=1.0,
-        max_length=None,
-        gradient_checkpointing=False,
-        bf16=False,
-        use_cpu=True,
-        dataloader_pin_memory=False,
-        logging_strategy="no",
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
-    trainer = Trainer(
-        student, teacher, settings, None, rows, None, load_processor(folder / "student"), callbacks=[Watch()]
-    )
-    meter = StepMeter(student, teacher)
+    trainer = build(folder, options)
+    trainer.add_callback(Watch())
+    teacher = getattr(trainer, "teacher_model", None)
+    meter = StepMeter(trainer.model, *([] if teacher is None else [teacher]))
     trainer.train()
+    seen = trainer.seen
     return meter.report() | describe_rows(seen["input_ids"], seen["attention_mask"], seen["labels"] >= 0)
 
 
 CONTENDERS: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any]]] = {
-    "gold": run_gold,
+    "gold": partial(run_trainer, build=build_gold),
     "bare": run_bare,
-    "hkd": partial(run_hkd, in_hand=False),
+    "hkd": run_hkd,
     "hkd-in-hand": partial(run_hkd, in_hand=True),
 }

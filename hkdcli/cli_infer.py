@@ -102,6 +102,10 @@ ShiftWhat = Annotated[
     Literal["letters", "positions", "both"],
     typer.Option(help="What a shift moves.", rich_help_panel=_ASKING),
 ]
+ShiftTask = Annotated[
+    Literal["hallucination", "factuality"] | None,
+    typer.Option(help="Shift the records of this task alone.", show_default="both", rich_help_panel=_ASKING),
+]
 FixNone = Annotated[
     bool,
     typer.Option("--fix-none", help="Leave 'No hallucination' where it stands.", rich_help_panel=_ASKING),
@@ -230,6 +234,7 @@ def infer(
     shift: Shift = False,
     shifts: Shifts = None,
     shift_what: ShiftWhat = "both",
+    shift_task: ShiftTask = None,
     fix_none: FixNone = False,
     combine: Combine = "log-mean",
     debias: Debias = "none",

@@ -34,6 +34,8 @@ BOTH_TASKS: tuple[Task, ...] = ("hallucination", "factuality")
 class InferOptions:
     """How to predict; `shifts` None is every cyclic shift, `level` None the base of the pyramid.
 
+    `shift_task` is the task whose records are shifted, None both.
+
     `base` says where an adapter's base model is, should it have moved. `decoding` None is what calibration
     chose, or map. `calibration` None is the file in the model's own folder; `is_calibrated` False leaves it
     alone. `batch_size` None is as many records as memory holds, `workers` None as many as the device can use.
@@ -43,6 +45,7 @@ class InferOptions:
     base: str | None = None
     shifts: int | None = 1
     shift_what: ShiftWhat = "both"
+    shift_task: Task | None = None
     move_none: bool = True
     combination: Combination = "log_mean"
     debias: Debias = "none"
@@ -63,7 +66,8 @@ class InferOptions:
 
         if self.shifts == 1:
             return Asking(debias=self.debias)
-        return Asking(self.shifts, self.shift_what, self.move_none, self.combination, self.debias)
+        moved = (self.shift_what, self.move_none, self.combination)
+        return Asking(self.shifts, *moved, self.debias, self.shift_task)
 
     def choose_workers(self, scorer: AnyScorer) -> int:
         """How many processes load images: beside a GPU some, beside a busy CPU none."""

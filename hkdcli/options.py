@@ -171,6 +171,11 @@ def check_calibrated_options(options: InferOptions) -> None:
     Raises:
         UsageError: Two of them exclude each other.
     """
+    if options.shift_task is not None and options.shifts == 1:
+        raise UsageError(
+            "--shift-task goes with --shift or --shifts",
+            hint=f"Give --shift too, to show the choices of {options.shift_task} in every order.",
+        )
     moved = options.shifts != 1 or options.shift_what != "both" or not options.move_none
     if options.debias == "prior" and moved:
         raise UsageError(
@@ -269,7 +274,17 @@ def build_options(given: Mapping[str, Any]) -> InferOptions:
     """
     from hkdcli.inferring import InferOptions
 
-    kept = ("level", "base", "shift_what", "debias", "per_shift", "blind", "calibration", "abstain_below")
+    kept = (
+        "level",
+        "base",
+        "shift_what",
+        "shift_task",
+        "debias",
+        "per_shift",
+        "blind",
+        "calibration",
+        "abstain_below",
+    )
     options = InferOptions(
         **{name: given[name] for name in (*kept, "target_precision", "workers")},
         shifts=choose_shifts(given["shift"], given["shifts"]),

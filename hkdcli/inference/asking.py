@@ -28,6 +28,7 @@ LetterPrior = Mapping[int, Sequence[float]]
 class Asking:
     """In which orders the choices are shown, and how the orders are combined; see `shift`.
 
+    `task` is the one whose records are shown in several orders; None: those of both.
     `debias` "prior" divides out the letter prior of the task's `Rule` instead (PriDe).
     """
 
@@ -36,10 +37,12 @@ class Asking:
     move_none: bool = True
     combination: Combination = "log_mean"
     debias: Debias = "none"
+    task: Task | None = None
 
     def present(self, example: Example) -> tuple[Presentation, ...]:
         """The orders in which the choices of an example are shown; the first is its own."""
-        return shifted_presentations(example, self.shifts, what=self.what, move_none=self.move_none)
+        shifts = self.shifts if self.task in (None, example.task) else 1
+        return shifted_presentations(example, shifts, what=self.what, move_none=self.move_none)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class AskedHow(CalibrationPart):
     move_none: bool
     combination: Combination
     debias: Literal["none", "prior"]
+    task: Task | None = None
 
 
 class Fit(CalibrationPart):

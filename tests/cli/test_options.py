@@ -144,6 +144,7 @@ def test_shards_belong_to_stored_signals_in_training() -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
+        ({"shift_task": "factuality"}, "--shift-task goes with --shift or --shifts"),
         ({"debias": "prior", "shifts": None}, "--debias prior and shifts exclude"),
         ({"debias": "prior", "shifts": 2}, "--debias prior and shifts exclude"),
         ({"debias": "prior", "shift_what": "letters"}, "--debias prior and shifts exclude"),
@@ -189,6 +190,7 @@ VALUES = {
     "encoding": WORDS,
     "shifts": st.integers(1, 26).map(str),
     "shift-what": st.sampled_from(("letters", "positions", "both")),
+    "shift-task": st.sampled_from(("hallucination", "factuality")),
     "combine": st.sampled_from(("log-mean", "arithmetic")),
     "debias": st.sampled_from(("none", "prior")),
     "decode": st.sampled_from(("map", "expected-f1", "threshold")),

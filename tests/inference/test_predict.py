@@ -62,6 +62,20 @@ def read_rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
+@pytest.mark.parametrize("task", ["hallucination", "factuality"])
+def test_shifts_of_one_task_leave_the_other_as_it_is(scorer, tmp_path, task):
+    ways = {"one": Asking(), "all": Asking(shifts=None), "own": Asking(shifts=None, task=task)}
+    rows = {}
+    for name, asking in ways.items():
+        predict_with(make_dataset(), Judge(scorer, asking), out=tmp_path / name)
+        rows[name] = read_rows(tmp_path / name)
+    for one, all_, own in zip(*rows.values(), strict=True):
+        expected = all_ if own["task"] == task else one
+        probabilities = [each["p"] for each in expected["posterior"]]
+        assert [each["p"] for each in own["posterior"]] == pytest.approx(probabilities, abs=1e-5)
+        assert (own["shifts"], own["prediction"]) == (expected["shifts"], expected["prediction"])
+
+
 def test_rows_are_whole_and_in_order(scorer, tmp_path):
     out = tmp_path / "p.jsonl"
     summary = predict(make_dataset(), scorer, out=out, shifts=None, batch_size=3)

@@ -1,0 +1,95 @@
+"""The ablation trains what its tables name, once, and its page says what its figures say."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import ablation
+from ablation_arms import Arm, build_chains
+from ablation_page import TABLES, render_arms, render_page
+
+ROOT = Path(__file__).parents[2]
+CHAINS = build_chains(ablation.ONLINE_STEPS, ablation.REFINE_STEPS, ablation.COMPUTE)
+ARMS = {arm.name: arm for chain in CHAINS for arm in chain}
+RESULTS = ROOT / "docs/results/ablation.json"
+
+
+def test_every_arm_is_in_a_table_and_has_settings_of_its_own():
+    assert len(ARMS) == sum(map(len, CHAINS))
+    named = {name for arms in TABLES.values() for name in arms}
+    # The medium model is taught to teach.
+    assert named - set(ARMS) == set() and set(ARMS) - named == {"medium, taught"}
+    hashes = {arm.hash_settings(0) for arm in ARMS.values()}
+    assert len(hashes) == len(ARMS) and ARMS["labels"].hash_settings(1) not in hashes
+
+
+def test_an_arm_goes_on_from_earlier_arms_of_its_chain_alone():
+    for chain in CHAINS:
+        folders = {}
+        for arm in chain:
+            assert not [each for each in arm.list_changes(0, folders) if "<" in each]
+            folders[arm.name] = Path("runs") / arm.name
+
+
+def test_arms_of_the_table_of_steps_have_as_many_steps():
+    stage_two = {"online, refine": "online, short", "online, refine, variants": "online, short, variants"}
+    for name in TABLES["steps"]:
+        before = ARMS[stage_two[name]].steps if name in stage_two else 0
+        assert ARMS[name].steps + before == ablation.ONLINE_STEPS + ablation.REFINE_STEPS
+
+
+def test_what_is_known_is_trained_again_only_where_something_goes_on_from_it(tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(ablation, "train", lambda arm, seed, folders: trained.append(arm.name) or 1.0)
+    monkeypatch.setattr(ablation, "score", lambda run: {"plain": {}, "shift": {}})
+    chain = (Arm("a", "online", 50), Arm("b", "online", 60, ("pyramid.small.model=<a>",)))
+    rows = ablation.run_chain(0, chain, out=tmp_path, known=[])
+    assert trained == ["a", "b"] == [row["arm"] for row in rows]
+    assert ablation.run_chain(0, chain, out=tmp_path, known=rows) == [] and trained == ["a", "b"]
+    again = ablation.run_chain(0, chain, out=tmp_path, known=rows[:1])
+    assert trained == ["a", "b", "a", "b"] and again == rows[1:]
+    changed = (chain[0], Arm("b", "online", 61, chain[1].changes))
+    assert [row["steps"] for row in ablation.run_chain(0, changed, out=tmp_path, known=rows)] == [61]
+
+
+@pytest.mark.slow
+def test_an_arm_is_trained_and_scored_and_gone_on_with(tmp_path):
+    chain = (
+        Arm("one", "online", 20),
+        Arm("two", "refine", 20, ("pyramid.small.model=<one>", "refine.store=<one>-signals")),
+    )
+    rows = ablation.run_chain(0, chain, out=tmp_path, known=[])
+    assert [row["arm"] for row in rows] == ["one", "two"] and all(row["cpu_seconds"] > 0 for row in rows)
+    (again,) = ablation.run_chain(0, chain, out=tmp_path, known=rows[:1])
+    assert again == {**rows[1], "cpu_seconds": None}
+
+
+def test_a_table_has_means_spreads_and_gains():
+    scores = dict.fromkeys(
+        ("hallucination_micro_f1", "factuality_micro_f1", "hallucinated_f1", "exact_match"), 0.5
+    )
+    rows = [
+        {
+            "seed": seed,
+            "arm": arm,
+            "steps": 9,
+            "cpu_seconds": 7.0,
+            "plain": {"micro_f1": value, **scores},
+            "shift": {"micro_f1": value, **scores},
+        }
+        for arm, values in {"one": (0.1, 0.3), "two": (0.2, 0.5)}.items()
+        for seed, value in enumerate(values)
+    ]
+    table = render_arms(rows, ("one", "two", "not yet run"))
+    assert "| one | 9 | 7 | 0.200 ± 0.141 |" in table and "- two: +0.100, +0.200" in table
+    assert "not yet run" not in table
+
+
+def test_the_page_says_what_the_figures_say():
+    rows = json.loads(RESULTS.read_text("utf-8"))["results"]
+    page = RESULTS.with_suffix(".md").read_text("utf-8")
+    assert render_page(rows, page) == page
+    assert all(f"<!-- {name} -->" in page for name in TABLES)
