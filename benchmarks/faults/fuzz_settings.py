@@ -50,7 +50,7 @@ def make_recipes() -> Seeds:
         text = (RECIPES / f"{name}.yaml").read_bytes()
         yield kind, text
         yield kind, text + OVERRIDES[kind]
-    for path in (RECIPES / "online" / "qwen2.5-vl-72b-7b-3b.yaml", RECIPES / "real" / "coco-12-to-6.yaml"):
+    for path in (RECIPES / "online" / "qwen2.5-vl-72b-7b-3b.yaml", RECIPES / "real" / "coco-online.yaml"):
         yield "distill-online", path.read_bytes()
     whole = build_recipe((RECIPES / "quickstart.yaml").read_text("utf-8"), KINDS["distill-online"])
     yield "distill-online", render_recipe(whole).encode()

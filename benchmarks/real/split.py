@@ -3,11 +3,6 @@
     python benchmarks/real/split.py ../shared/data/coco-bench --out data/coco-bench
 
 A record goes where the hash of its image goes, so that no image is in two splits. Images stay where they are.
-
-For the control that sees nothing, OUT/blank gets a grey picture under the name of every test image; the
-processor of benchmarks/real/assemble.py makes zeros of it. What language alone reaches is then told by
-
-    hkd infer RUN OUT/test.json --images OUT/blank --out blank.jsonl
 """
 
 from __future__ import annotations
@@ -15,18 +10,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
-
-from PIL import Image
 
 from hkdcli.data.examples import Example, read_examples, write_examples
 
 TASKS = ("task1.json", "task2.json")
 # Percent of the images.
 SHARES = {"train": 70, "dev": 10, "test": 20}
-# What the processor subtracts.
-GREY = (127, 127, 127)
 
 
 def main() -> None:
@@ -35,7 +25,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="where the three files go")
     options = parser.parse_args()
     splits = split_examples(options.source)
-    write_blanks(splits["test"], options.out / "blank")
     for name, examples in splits.items():
         path = options.out / f"{name}.json"
         write_examples(path, examples)
@@ -61,13 +50,6 @@ def choose_split(image: str) -> str:
             return name
         point -= share
     raise AssertionError("the shares add up to 100")
-
-
-def write_blanks(examples: Iterable[Example], folder: Path) -> None:
-    """Write a grey picture for every image, without loss whatever the name says."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in {example.image for example in examples}:
-        Image.new("RGB", (64, 64), GREY).save(folder / name, format="PNG")
 
 
 if __name__ == "__main__":
