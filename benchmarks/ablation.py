@@ -25,7 +25,14 @@ from ablation_arms import Arm, build_chains
 
 ONLINE_STEPS, REFINE_STEPS = 600, 400
 # Steps at which an arm has cost as many CPU seconds as "online, short" and "online, refine" together.
-COMPUTE: Mapping[str, int] = {}
+COMPUTE: Mapping[str, int] = {
+    "labels, as dear": 3000,
+    "medium, labels, as dear": 1300,
+    "large, labels, as dear": 500,
+    "labels, variants, as dear": 2300,
+    "online, as dear": 800,
+    "online, variants, as dear": 750,
+}
 TEST = 1000
 BATCH_SIZE = 50
 

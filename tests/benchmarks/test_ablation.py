@@ -20,8 +20,8 @@ RESULTS = ROOT / "docs/results/ablation.json"
 def test_every_arm_is_in_a_table_and_has_settings_of_its_own():
     assert len(ARMS) == sum(map(len, CHAINS))
     named = {name for arms in TABLES.values() for name in arms}
-    # The medium model is taught to teach.
-    assert named - set(ARMS) == set() and set(ARMS) - named == {"medium, taught"}
+    # Others go on from these two.
+    assert named - set(ARMS) == set() and set(ARMS) - named == {"medium, taught", "online, short, variants"}
     hashes = {arm.hash_settings(0) for arm in ARMS.values()}
     assert len(hashes) == len(ARMS) and ARMS["labels"].hash_settings(1) not in hashes
 
@@ -44,13 +44,15 @@ def test_arms_of_the_table_of_steps_have_as_many_steps():
 def test_what_is_known_is_trained_again_only_where_something_goes_on_from_it(tmp_path, monkeypatch):
     trained = []
     monkeypatch.setattr(ablation, "train", lambda arm, seed, folders: trained.append(arm.name) or 1.0)
-    monkeypatch.setattr(ablation, "score", lambda run: {"plain": {}, "shift": {}})
+    monkeypatch.setattr(ablation, "score", lambda run: {"plain": {"micro_f1": 0.5}})
+    (tmp_path / "0").mkdir()
     chain = (Arm("a", "online", 50), Arm("b", "online", 60, ("pyramid.small.model=<a>",)))
     rows = ablation.run_chain(0, chain, out=tmp_path, known=[])
     assert trained == ["a", "b"] == [row["arm"] for row in rows]
     assert ablation.run_chain(0, chain, out=tmp_path, known=rows) == [] and trained == ["a", "b"]
     again = ablation.run_chain(0, chain, out=tmp_path, known=rows[:1])
     assert trained == ["a", "b", "a", "b"] and again == rows[1:]
+    assert ablation.read_rows(tmp_path / "none.json", tmp_path) == rows
     changed = (chain[0], Arm("b", "online", 61, chain[1].changes))
     assert [row["steps"] for row in ablation.run_chain(0, changed, out=tmp_path, known=rows)] == [61]
 
@@ -72,14 +74,8 @@ def test_a_table_has_means_spreads_and_gains():
         ("hallucination_micro_f1", "factuality_micro_f1", "hallucinated_f1", "exact_match"), 0.5
     )
     rows = [
-        {
-            "seed": seed,
-            "arm": arm,
-            "steps": 9,
-            "cpu_seconds": 7.0,
-            "plain": {"micro_f1": value, **scores},
-            "shift": {"micro_f1": value, **scores},
-        }
+        {"seed": seed, "arm": arm, "steps": 9, "cpu_seconds": 7.0}
+        | {way: {"micro_f1": value, **scores} for way in ("plain", "shift", "shift_hallucination")}
         for arm, values in {"one": (0.1, 0.3), "two": (0.2, 0.5)}.items()
         for seed, value in enumerate(values)
     ]
