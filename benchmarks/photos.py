@@ -92,7 +92,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "changes", nargs="*", metavar="KEY=VALUE", help="changes to the recipes of both stages"
     )
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
 
 
 def prepare(source: Path, out: Path) -> None:
