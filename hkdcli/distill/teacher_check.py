@@ -16,10 +16,11 @@ import torch
 
 from hkdcli.atomic import read_object, write_json
 from hkdcli.data.datasets import Dataset, hash_examples
-from hkdcli.distill.answering import answer_all, score_answers, take_sample
+from hkdcli.distill.answering import answer_all, take_sample
 from hkdcli.distill.levels import Stage, TrainedLevel, load_level
 from hkdcli.distill.reading import check_runs
 from hkdcli.errors import GateError
+from hkdcli.evaluation.metrics import evaluate_predictions
 from hkdcli.inference.scoring import Scorer
 from hkdcli.models.families import unwrap
 from hkdcli.models.loading import LoadedModel
@@ -86,7 +87,7 @@ def _examine(
 ) -> dict[str, Any]:
     check_runs(loaded, sample)
     said = answer_all(Scorer(loaded), sample, level.batch_size)
-    metrics = score_answers(said, sample).metrics
+    metrics = evaluate_predictions(said, sample.examples).metrics
     found: dict[str, Any] = {name: metrics[name] or 0.0 for name in ("micro_f1", "constant_micro_f1")}
     return found | {"agreement_unquantized": _compare_unquantized(stage, level, loaded, said, sample)}
 
