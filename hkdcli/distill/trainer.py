@@ -29,7 +29,7 @@ from hkdcli.distill.stepper import Objective, Said, Stepper
 from hkdcli.distill.watch import Watch
 from hkdcli.errors import StoppedError
 from hkdcli.ranks import find_largest, find_place, share
-from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.reporter import SILENT, Reporter
 from hkdcli.stopping import StopRequest, listen_for_stop
 
 __all__ = ["Evaluate", "Objective", "TrainResult", "TrainSettings", "train"]
@@ -102,7 +102,7 @@ def train(
         What it came to; the student holds the best weights, where they are kept, or the last, in
         evaluation mode.
     """
-    reporter = reporter or SilentReporter()
+    reporter = reporter or SILENT
     # Dropout does not depend on what ran before in this process, and differs between processes.
     torch.manual_seed(settings.seed + find_place().rank)
     stepper = Stepper(student, signals, objective, source, settings, accelerator, reporter)
