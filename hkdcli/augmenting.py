@@ -15,7 +15,7 @@ from hkdcli import __version__
 from hkdcli.errors import StoppedError, UsageError
 from hkdcli.opening import SCENES, DataOptions, open_data, open_source
 from hkdcli.outcome import Outcome
-from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.reporter import SILENT, Reporter
 from hkdcli.tables import tabulate_variants
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 PREVIEW_RECORDS = 8
 CHUNK = 8  # records that a process makes variants of before it hands them over
-SILENT = SilentReporter()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from hkdcli.opening import DataOptions, open_data
 from hkdcli.outcome import Outcome
-from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.reporter import SILENT, Reporter
 from hkdcli.result_tables import tabulate_comparison
 from hkdcli.scored_files import PredictionOptions, check_outputs, pause_collection, score_file
 
-SILENT = SilentReporter()
 ROUNDING = 1e-12  # 0.8 - 0.7 is more than 0.1
 
 

@@ -28,7 +28,7 @@ from hkdcli.given_options import check_given
 from hkdcli.inference.evidence import Evidence, compute_evidence
 from hkdcli.inferring import InferOptions, build_judge
 from hkdcli.opening import find_model
-from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.reporter import SILENT, Reporter
 from hkdcli.scorers import load_scorer
 from hkdcli.verdicts import (
     CaptionRequest,
@@ -145,7 +145,7 @@ class Detector:
             raises `UsageError` before anything is loaded.
         """
         check_given(options, device, batch_size, policy)
-        answer = _build_answer(model, options, tasks, device, reporter or SilentReporter())
+        answer = _build_answer(model, options, tasks, device, reporter or SILENT)
         return cls(answer, batch_size=batch_size, policy=policy)
 
     def check_caption(

@@ -25,13 +25,14 @@ from hkdcli.outcome import Outcome, Table
 from hkdcli.picture import infer_picture
 from hkdcli.predicting import calibrate, infer, infer_in_processes, infer_stream, merge_shards
 from hkdcli.preparing import DoctorOptions, OwnData, diagnose, init, plan
-from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.reporter import SILENT, Reporter
 from hkdcli.scored_files import PredictionOptions
 from hkdcli.stages import check_stage, describe_run, open_shared_stage, open_stage
 from hkdcli.submitting import check_submission, submit
 from hkdcli.tables import tabulate
 
 __all__ = [
+    "SILENT",
     "DoctorOptions",
     "EvaluateOptions",
     "OwnData",
@@ -58,8 +59,6 @@ __all__ = [
     "store_signals",
     "submit",
 ]
-
-SILENT = SilentReporter()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 from hkdcli.errors import DataError, UsageError
 from hkdcli.opening import DataOptions, open_data
 from hkdcli.outcome import Outcome
-from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.reporter import SILENT, Reporter
 from hkdcli.result_tables import tabulate_results
 from hkdcli.scored_files import PredictionOptions, Scored, check_outputs, pause_collection, score_file
 
 if TYPE_CHECKING:
     from hkdcli.data.datasets import Dataset
     from hkdcli.evaluation.results import LeakFound
-
-SILENT = SilentReporter()
 
 
 @dataclass(frozen=True, slots=True)

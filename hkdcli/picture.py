@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from hkdcli.errors import UsageError
 from hkdcli.inferring import InferOptions
 from hkdcli.outcome import Outcome, Table
-from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.reporter import SILENT, Reporter
 
 if TYPE_CHECKING:
     from hkdcli.data.records import Task
     from hkdcli.verdicts import CaptionVerdict, ClaimVerdict
 
-SILENT = SilentReporter()
 _BAR = 10  # characters that probability 1 is drawn with
 
 

@@ -17,14 +17,12 @@ from hkdcli.locks import hold_lock
 from hkdcli.opening import DataOptions, open_data, open_images
 from hkdcli.outcome import Outcome
 from hkdcli.ranks import find_place
-from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.reporter import SILENT, Reporter
 from hkdcli.runs import check_output
 from hkdcli.tables import tabulate, tabulate_fit
 
 if TYPE_CHECKING:
     from hkdcli.data.datasets import Dataset
-
-SILENT = SilentReporter()
 
 
 @dataclass(frozen=True, slots=True)

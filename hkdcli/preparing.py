@@ -8,12 +8,10 @@ from pathlib import Path
 from hkdcli.doctor.options import DoctorOptions
 from hkdcli.outcome import Outcome
 from hkdcli.planning.own_data import OwnData
-from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.reporter import SILENT, Reporter
 from hkdcli.tables import tabulate_checks
 
 __all__ = ["DoctorOptions", "OwnData", "diagnose", "init", "plan"]
-
-SILENT = SilentReporter()
 
 
 def plan(

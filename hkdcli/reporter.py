@@ -41,3 +41,6 @@ class SilentReporter:
 
     def warn(self, text: str) -> None:
         """Say nothing."""
+
+
+SILENT = SilentReporter()

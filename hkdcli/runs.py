@@ -51,7 +51,7 @@ OWN_ENTRIES = (
     "manifest.json",
 )
 _LOCK = ".lock"
-_PACKAGES = (
+PACKAGES = (
     "torch",
     "transformers",
     "peft",
@@ -234,7 +234,7 @@ def _build_manifest(facts: Facts) -> dict[str, Any]:
 
 def _collect_versions() -> dict[str, str]:
     versions = {"hkd": __version__, "python": platform.python_version()}
-    for package in _PACKAGES:
+    for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import psutil
@@ -165,3 +166,20 @@ def _describe_device(device: torch.device) -> str:
         return f"CPU with {torch.get_num_threads()} threads, torch {torch.__version__}"
     properties = torch.cuda.get_device_properties(device)
     return f"{properties.name} with {properties.total_memory / 2**30:.0f} GiB, torch {torch.__version__}"
+
+
+def has_room(folder: Path, device: torch.device) -> bool:
+    """Whether twice the weights on disk fit into what is free: room for them, and for what they compute.
+
+    Args:
+        folder: has the weights.
+        device: where they would go.
+
+    Returns:
+        Whether they fit.
+    """
+    import torch
+
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    return 2 * size < int(free)

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 from hkdcli.errors import UsageError
 from hkdcli.opening import DataOptions, open_data
 from hkdcli.outcome import Outcome
-from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.reporter import SILENT, Reporter
 from hkdcli.scored_files import PredictionOptions, read_rows
 from hkdcli.tables import tabulate
 
 if TYPE_CHECKING:
     from hkdcli.data.datasets import Dataset
     from hkdcli.data.records import Example
-
-SILENT = SilentReporter()
 
 
 def submit(

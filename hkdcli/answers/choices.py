@@ -71,9 +71,10 @@ def _clean_character(character: str) -> str:
 
 def fold_text(text: str) -> str:
     """Fold case and keep the length, so that a place in the folded text is one in the text."""
-    if text.isascii():
-        return text.lower()
-    return "".join(folded if len(folded := each.casefold()) == 1 else each for each in text)
+    folded = text.casefold()
+    if len(folded) == len(text):  # no character ever folds to none
+        return folded
+    return "".join(one if len(one := each.casefold()) == 1 else each for each in text)
 
 
 def fold_words(text: str) -> str:

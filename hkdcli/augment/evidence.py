@@ -11,7 +11,8 @@ from functools import cache, lru_cache
 from hkdcli.augment.lexicon import Entry, load_lexicon
 from hkdcli.augment.operations import Sample
 from hkdcli.augment.phrasing import read_grams
-from hkdcli.augment.words import fold_text, read_list, read_words
+from hkdcli.augment.words import fold_text, read_words
+from hkdcli.data.english import read_list
 from hkdcli.data.facts import ImageFacts
 
 NOTHING_KNOWN = "nothing is known of the image"

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from hkdcli.data.english import read_list
+
 _OTHER = {"left": "right", "right": "left"}
 _SIDE = re.compile(r"(?<![^\W_])(left|right)((?:-?hand|-?most|wards?|-?side)?)(?![^\W_])", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*|[.,;:!?()]")
@@ -24,40 +26,36 @@ _TURNING = re.compile(
 """What a mirrored picture shows otherwise, or may, and what exchanging left and right does not put right."""
 
 
-def _read(words: str) -> frozenset[str]:
-    return frozenset(words.split())
-
-
-_DETERMINERS = _read("the its his her their my your our")
-_TO = _read("to on at towards toward along near")
-_HEIGHTS = _read("top bottom upper lower far")
-_DEPTHS = _read("front back rear middle mid centre center near")
+_DETERMINERS = read_list("the its his her their my your our")
+_TO = read_list("to on at towards toward along near")
+_HEIGHTS = read_list("top bottom upper lower far")
+_DEPTHS = read_list("front back rear middle mid centre center near")
 """The people in the middle left; a shape at middle left did not."""
-_MOVING = _read(
+_MOVING = read_list(
     """facing turned turning looking pointing heading leaning moving walking running driving bending tilted
     from"""
 )
-_PARTS = _read(
+_PARTS = read_list(
     """side sides hand hands corner corners half edge end part portion third quarter arm arms leg legs feet
     eye eyes ear ears shoulder shoulders knee knees wrist elbow cheek thigh paw paws lane lanes panel border
     margin wall window column wheel"""
 )
-_BEFORE_PARTS = _DETERMINERS | _TO | _HEIGHTS | _DEPTHS | _read("a an in from with of by closer")
-_IDIOMS = {"hand": _read("man men"), "side": _read("up out dish dishes")}
+_BEFORE_PARTS = _DETERMINERS | _TO | _HEIGHTS | _DEPTHS | read_list("a an in from with of by closer")
+_IDIOMS = {"hand": read_list("man men"), "side": read_list("up out dish dishes")}
 """What makes a part no part: "right hand man", "right side up"."""
-_VIEWS = _read(
+_VIEWS = read_list(
     """party parties politics political politically politician politicians spectrum wing wings winger law
     history fabric cloth country countries england britain japan australia heart sun"""
 )
-_REMAINS = _read(
+_REMAINS = read_list(
     """nothing anything something everything little much what that all none some any lot one bit more most
     half piece pieces slice slices bite bites crumb crumbs portion portions"""
 )
-_NO_PLACES = _read(
+_NO_PLACES = read_list(
     "it them him us me its his her their my our your way passage entry refusal which what centre center"
 )
-_ENDS = _read(". , ; : ! ? ( ) and or is are has have with in on at") | {""}
-_STOPS = _read(". , ; : ! ? ) and or") | {""}
+_ENDS = read_list(". , ; : ! ? ( ) and or is are has have with in on at") | {""}
+_STOPS = read_list(". , ; : ! ? ) and or") | {""}
 
 
 def exchange_sides(text: str) -> str | None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from hkdcli.augment.words import compute_stems, fold_text, read_list, read_words
+from hkdcli.augment.words import compute_stems, fold_text, read_words
 from hkdcli.data import english
+from hkdcli.data.english import read_list
 
 _END = re.compile(r"(?<=[.!])\s+")
 _ABBREVIATIONS = read_list(

@@ -9,7 +9,8 @@ from typing import Any
 from hkdcli.augment.operations import Change, Refusal, Sample, operation
 from hkdcli.augment.paraphrases import CAPTION_QUESTIONS, INSTRUCTIONS, QUESTIONS, find_paraphrases
 from hkdcli.augment.sentences import find_content, find_doubt, find_tie, split_sentences
-from hkdcli.augment.words import fold_text, read_list, read_words
+from hkdcli.augment.words import fold_text, read_words
+from hkdcli.data.english import read_list
 from hkdcli.data.records import Example
 
 _NOT_VERIFIABLE = ("not", "verifiable")

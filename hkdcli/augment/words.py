@@ -33,11 +33,6 @@ def read_words(folded: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(_CLITIC.sub("", folded)))
 
 
-def read_list(words: str) -> frozenset[str]:
-    """The words of a list that is written as a text."""
-    return frozenset(words.split())
-
-
 @lru_cache(maxsize=65536)
 def compute_stems(word: str) -> tuple[str, ...]:
     """What a word may be a form of: itself, and what is left without one or two English endings.

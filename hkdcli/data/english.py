@@ -7,54 +7,55 @@ that captions of pictures use most, since no list of them ends.
 from __future__ import annotations
 
 
-def _read(words: str) -> frozenset[str]:
+def read_list(words: str) -> frozenset[str]:
+    """The words of a list that is written as a text."""
     return frozenset(words.split())
 
 
-DETERMINERS = _read(
+DETERMINERS = read_list(
     """a an the this that these those my your his her its our their some any each every either neither no
     another other others such all both half several many much few more most various numerous certain
     own same multiple different"""
 )
-NUMBERS = _read(
+NUMBERS = read_list(
     """one two three four five six seven eight nine ten eleven twelve dozen twenty thirty hundred"""
 )
-PREPOSITIONS = _read(
+PREPOSITIONS = read_list(
     """aboard about above across after against along alongside amid among amongst around as at atop before
     behind below beneath beside besides between beyond by down during for from in including inside into like
     near nearby next of off on onto opposite out outside over past per through throughout to toward towards
     under underneath up upon via with within without away together apart adjacent"""
 )
-AUXILIARIES = _read(
+AUXILIARIES = read_list(
     """am is are was were be been being has have had having do does did can could may might must shall should
     will would"""
 )
-ADVERBS = _read(
+ADVERBS = read_list(
     """not also just very too so quite rather still already only even almost far here there forward upright
     currently possibly perhaps ready able likely"""
 )
-STOPS = _read(
+STOPS = read_list(
     """and or but nor yet while whilst when where whereas because since although though if unless until than
     then i you he she it we they me him us them himself herself itself themselves mine yours hers ours theirs
     someone something anyone anything everyone everything nothing nobody none what whom whose how why
     however therefore additionally furthermore overall moreover besides etc it's there's"""
 )
-CONJUNCTIONS = _read("""and or but nor yet""")
+CONJUNCTIONS = read_list("""and or but nor yet""")
 """Those of the stops that join equals."""
-RELATIVES = _read("""that which who""")
+RELATIVES = read_list("""that which who""")
 
-PLACES = _read(
+PLACES = read_list(
     """front top side sides middle midst center centre bottom left right inside outside edge end back"""
 )
 """Nouns that "of" turns into a part of a preposition: "in front of", "left of"."""
 
-FRAMES = _read(
+FRAMES = read_list(
     """image picture photo photograph photography scene background foreground view front side middle midst
     center centre top bottom left right distance corner overall lot number couple variety addition"""
 )
 """Nouns that are no object of a picture by themselves."""
 
-ADJECTIVES = _read(
+ADJECTIVES = read_list(
     """red green blue yellow purple orange pink brown black white gray grey cyan beige golden silver dark
     light bright colorful colourful big small large little tiny huge giant tall short long wide narrow thick
     thin young old new older younger elderly adult male female happy sad wet dry hot cold warm clean dirty
@@ -63,10 +64,10 @@ ADJECTIVES = _read(
     furry shiny rustic modern vintage quiet lush outdoor indoor visible various brightly"""
 )
 
-ADJECTIVES_LIKE_NOUNS = _read("""light orange adult male female round plaid""")
+ADJECTIVES_LIKE_NOUNS = read_list("""light orange adult male female round plaid""")
 """Adjectives that are nouns after another noun: "traffic light"."""
 
-VERBS = _read(
+VERBS = read_list(
     """sit sits sat sitting stand stands stood standing hold holds held wear wears wore worn ride rides
     rode ridden walk walks walked run runs ran running look looks looked lie lies lay lying lean leans
     leaned carry carries carried eat eats ate eaten drink drank throw throws threw thrown catch catches
@@ -87,7 +88,7 @@ VERBS = _read(
 )
 """Without those that are nouns more often ("face", "park")."""
 
-NOUNS_LIKE_VERBS = _read(
+NOUNS_LIKE_VERBS = read_list(
     """building buildings ceiling ceilings clothing evening morning painting paintings wedding railing
     railings string king ring rings wing wings spring thing things pudding icing frosting topping
     toppings dressing stuffing earring earrings bedding crossing clearing awning lighting seating

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from hkdcli.data.image_sizes import fit_image
-from hkdcli.data.images import ImageError, ImageFolder, ImagePolicy, LoadedImage, compute_pixel_hash
+from hkdcli.data.images import ImageError, ImageFolder, ImagePolicy, LoadedImage, fit_image
 from hkdcli.data.pixels import convert_opened, decode_image
 from hkdcli.data.refusals import RefusedRowError
 
@@ -46,13 +45,7 @@ def load_given_image(image: ImageInput, policy: ImagePolicy | None = None) -> Lo
         picture, notes = _decode(image, policy)
     except RefusedRowError as error:
         raise ImageError(error.locate(f"<{type(image).__name__}>")) from error
-    picture, more = fit_image(
-        picture,
-        resize_pixels=policy.resize_pixels,
-        min_side_px=policy.min_side_px,
-        max_aspect=policy.max_aspect,
-    )
-    return LoadedImage(picture, compute_pixel_hash(picture), notes + more)
+    return fit_image(picture, notes, policy)
 
 
 class GivenImages:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from hkdcli.data.image_files import read_image_bytes, resolve_image
-from hkdcli.data.image_sizes import fit_image
 from hkdcli.data.pixels import decode_image
 from hkdcli.data.refusals import RefusedRowError
 from hkdcli.errors import BadRow, RefusedError
@@ -71,10 +70,42 @@ def compute_pixel_hash(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def blank_image(loaded: LoadedImage) -> LoadedImage:
-    """The picture as a model sees it that is shown none: mid-grey all over, of the same size."""
-    grey = Image.new("RGB", loaded.image.size, (128, 128, 128))
-    return LoadedImage(grey, compute_pixel_hash(grey), loaded.notes)
+def paint_grey(size: tuple[int, int], notes: tuple[str, ...] = ()) -> LoadedImage:
+    """A picture that shows nothing: mid-grey all over."""
+    grey = Image.new("RGB", size, (128, 128, 128))
+    return LoadedImage(grey, compute_pixel_hash(grey), notes)
+
+
+def fit_image(image: Image.Image, notes: tuple[str, ...], policy: ImagePolicy) -> LoadedImage:
+    """Shrink what is larger than `resize_pixels`, aspect kept; pad sides below `min_side_px` with white.
+
+    Args:
+        image: An RGB picture.
+        notes: On what was done to it so far.
+        policy: What is made of it.
+
+    Returns:
+        The picture as a model sees it, with `image.resized` and `image.padded` among its notes.
+    """
+    pixels = image.width * image.height
+    if policy.resize_pixels is not None and pixels > policy.resize_pixels:
+        scale = (policy.resize_pixels / pixels) ** 0.5
+        image = image.resize(
+            _shrink(image.size, scale, policy.max_aspect), Image.Resampling.BICUBIC, reducing_gap=3.0
+        )
+        notes += ("image.resized",)
+    if min(image.size) < policy.min_side_px:
+        size = (max(image.width, policy.min_side_px), max(image.height, policy.min_side_px))
+        image = ImageOps.pad(image, size, color="white")
+        notes += ("image.padded",)
+    return LoadedImage(image, compute_pixel_hash(image), notes)
+
+
+def _shrink(size: tuple[int, int], scale: float, max_aspect: float) -> tuple[int, int]:
+    """A size scaled and rounded down, which may not make a picture longer than image processors take."""
+    width, height = (max(1, int(side * scale)) for side in size)
+    longest = min(width, height) * max_aspect
+    return int(min(width, longest)), int(min(height, longest))
 
 
 class ImageFolder:
@@ -102,13 +133,7 @@ class ImageFolder:
             image, notes = decode_image(data, max_pixels=policy.max_pixels, max_aspect=policy.max_aspect)
         except RefusedRowError as error:
             raise ImageError(error.locate(str(self.root / name))) from error
-        image, more = fit_image(
-            image,
-            resize_pixels=policy.resize_pixels,
-            min_side_px=policy.min_side_px,
-            max_aspect=policy.max_aspect,
-        )
-        return LoadedImage(image, compute_pixel_hash(image), notes + more)
+        return fit_image(image, notes, policy)
 
     def read_bytes(self, name: str) -> bytes:
         """Read the file of one image as it lies on disk.

@@ -158,20 +158,6 @@ class PromptBuilder:
         return sum(text.count(token) for token in self._placeholders)
 
 
-def build_prompt(processor: Any, example: Example, presentation: Presentation) -> Prompt:
-    """Render one prompt; use a `PromptBuilder` for many.
-
-    Args:
-        processor: the model's processor.
-        example: the record.
-        presentation: every choice of the example exactly once.
-
-    Returns:
-        The rendered prompt.
-    """
-    return PromptBuilder(processor).build(example, presentation)
-
-
 def identity_presentation(example: Example) -> Presentation:
     """Choices in record order, lettered A, B, C, ... by position whatever their ids are."""
     return tuple((LETTERS[i], choice.id) for i, choice in enumerate(example.choices))

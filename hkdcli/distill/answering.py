@@ -1,14 +1,12 @@
-"""How a level answers a dataset during a run, and what that scores: to watch dev, and to check a teacher."""
+"""How a level answers a dataset during a run: to watch dev, and to check a teacher."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from hkdcli.data.datasets import Dataset
-from hkdcli.evaluation.metrics import Results, evaluate_predictions
 from hkdcli.evaluation.predictions import Prediction
 from hkdcli.inference.asking import Judge
 from hkdcli.inference.predict import answer_examples
@@ -33,11 +31,6 @@ def answer_all(scorer: Scorer, data: Dataset, batch_size: int) -> list[Predictio
         for start in range(0, len(data.examples), batch_size)
         for row in answer_examples(data, data.examples[start : start + batch_size], judge, no_file)
     ]
-
-
-def score_answers(predictions: Sequence[Prediction], data: Dataset) -> Results:
-    """Score predictions against the answers of the very records that were asked."""
-    return evaluate_predictions(predictions, data.examples)
 
 
 def take_sample(data: Dataset, size: int) -> Dataset:

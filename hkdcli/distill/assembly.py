@@ -11,12 +11,13 @@ from accelerate import Accelerator
 from hkdcli.augment.online import Showing, VariantShowing, show_as_it_is
 from hkdcli.augment.policies import build_policy
 from hkdcli.data.collate import Collator
-from hkdcli.distill.answering import answer_all, score_answers
+from hkdcli.distill.answering import answer_all
 from hkdcli.distill.levels import Stage
 from hkdcli.distill.log import TrainLog
 from hkdcli.distill.reading import Reader
 from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.sources import DatasetSource
+from hkdcli.evaluation.metrics import evaluate_predictions
 from hkdcli.inference.scoring import Scorer
 from hkdcli.models.loading import LoadedModel
 from hkdcli.models.quantization import describe_quantization
@@ -73,7 +74,8 @@ def build_evaluate(
     scorer = Scorer(student)
 
     def evaluate() -> Mapping[str, float | None]:
-        metrics: dict[str, Any] = {**score_answers(answer_all(scorer, dev, batch_size), dev).metrics}
+        said = answer_all(scorer, dev, batch_size)
+        metrics: dict[str, Any] = {**evaluate_predictions(said, dev.examples).metrics}
         return {f"dev_{name}": value for name, value in metrics.items()}
 
     return evaluate

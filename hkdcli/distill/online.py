@@ -31,8 +31,7 @@ from hkdcli.distill.levels import (
     publish_level,
 )
 from hkdcli.distill.objective import MutualObjective, OnlineObjective
-from hkdcli.distill.pyramid import Lesson, plan_lessons
-from hkdcli.distill.pyramid import Level as PlannedLevel
+from hkdcli.distill.pyramid import Lesson, plan_recipe_lessons
 from hkdcli.distill.reading import Reader, check_reading, check_runs
 from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.signals import LiveTeachers
@@ -72,19 +71,12 @@ def train_levels(stage: Stage[Recipe]) -> list[TrainedLevel]:
         The levels, apex first.
     """
     pyramid = stage.recipe.pyramid
-    for lesson in plan_stage_lessons(stage):
+    for lesson in plan_recipe_lessons(stage.recipe):
         if is_complete(stage.get_folder(lesson.student)):
             stage.reporter.note(f"{pyramid[lesson.student].name} is trained already")
         else:
             _train_level(stage, lesson)
     return locate_levels(stage)
-
-
-def plan_stage_lessons(stage: Stage[Recipe]) -> tuple[Lesson, ...]:
-    """Say who learns from whom in a run, in the order in which it happens."""
-    pyramid = stage.recipe.pyramid
-    planned = [PlannedLevel(level.name, level.train is None, level.weight) for level in pyramid]
-    return plan_lessons(planned, stage.recipe.distill.teachers)
 
 
 def _train_level(stage: Stage[Recipe], lesson: Lesson) -> None:

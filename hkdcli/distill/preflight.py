@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from hkdcli.augment.policies import build_policy
-from hkdcli.distill.pyramid import Level as PlannedLevel
-from hkdcli.distill.pyramid import plan_lessons
+from hkdcli.distill.pyramid import plan_recipe_lessons
 from hkdcli.distill.reading import check_reading, check_upper_models
 from hkdcli.errors import ModelError
 from hkdcli.models.fetching import fetch_models
@@ -84,8 +83,7 @@ def check_augment(recipe: RunRecipe) -> None:
 
 def _check_lessons(recipe: Recipe, readers: Sequence[Processor | None]) -> dict[int, list[str]]:
     """Who teaches each level of stage one."""
-    planned = [PlannedLevel(level.name, level.train is None, level.weight) for level in recipe.pyramid]
-    lessons = plan_lessons(planned, recipe.distill.teachers)
+    lessons = plan_recipe_lessons(recipe)
     choice_only, mutual = recipe.distill.choice_weight == 1.0, recipe.distill.mutual
     for lesson in lessons:
         student = readers[lesson.student]

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hkdcli.distill.objective import normalise_weights
+
+if TYPE_CHECKING:
+    from hkdcli.recipe import Recipe
 
 Teachers = Literal["parent", "all"]
 
@@ -43,6 +46,12 @@ class Lesson:
     student: int
     teachers: tuple[int, ...]
     weights: tuple[float, ...]
+
+
+def plan_recipe_lessons(recipe: Recipe) -> tuple[Lesson, ...]:
+    """Say who learns from whom in a run of this recipe, in the order in which it happens."""
+    planned = [Level(level.name, level.train is None, level.weight) for level in recipe.pyramid]
+    return plan_lessons(planned, recipe.distill.teachers)
 
 
 def plan_lessons(levels: Sequence[Level], teachers: Teachers = "parent") -> tuple[Lesson, ...]:

@@ -50,13 +50,11 @@ class RecordFile:
     Attributes:
         end: where the whole records end, in bytes.
         damaged: records in the middle whose checksum does not hold, and stretches that are no records.
-        torn: whether something that is no whole record stands after `end`.
     """
 
     def __init__(self, path: Path, seed: bytes) -> None:
         self.path, self.seed = path, seed
         self.end = self.damaged = 0
-        self.torn = False
         self._places: dict[bytes, tuple[int, int]] = {}  # key -> offset of the header, bytes with the header
         check_regular(path)
         with _read_errors(path):
@@ -78,7 +76,6 @@ class RecordFile:
             while (start := self._find_record(file, size)) is not None:
                 self.damaged, self.end = self.damaged + 1, start
                 self._scan_run(file, size)
-            self.torn = self.end < size
 
     def read(self, key: bytes) -> bytes:
         """Read the payload of a record.
@@ -152,7 +149,6 @@ class RecordFile:
             self.scan()
             with disk_errors(self.path):
                 os.ftruncate(descriptor, self.end)
-            self.torn = False
             yield Appender(self, descriptor)
         finally:
             os.close(descriptor)

@@ -20,7 +20,7 @@ from hkdcli.distill.sources import DatasetSource
 from hkdcli.distill.teacher_signal import TeacherSignal
 from hkdcli.errors import BadRow, MachineLimitError, StoppedError
 from hkdcli.ranks import collect, find_largest, sign
-from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.reporter import SILENT, Reporter
 from hkdcli.runtime import is_out_of_memory
 from hkdcli.stopping import listen_for_stop
 
@@ -61,7 +61,7 @@ def build_signals(
     Returns:
         How many records were appended.
     """
-    reporter = reporter or SilentReporter()
+    reporter = reporter or SILENT
     build = _Build(store, ask, source, {} if pixel_hashes is None else pixel_hashes, task)
     starts = range(shard[0] * batch_size, source.size, shard[1] * batch_size)
     chunks = [build.plan(range(at, min(at + batch_size, source.size))) for at in starts]

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from PIL import Image
-
 from hkdcli.augment.online import Showing, show_as_it_is
 from hkdcli.data.batches import Batch
 from hkdcli.data.collate import Collator
 from hkdcli.data.datasets import Dataset
 from hkdcli.data.examples import Example
-from hkdcli.data.images import ImageError, LoadedImage, compute_pixel_hash
+from hkdcli.data.images import ImageError, LoadedImage, paint_grey
 from hkdcli.distill.order import Draw
 from hkdcli.errors import BadRow, DataError
 
@@ -72,7 +70,8 @@ class DatasetSource:
         examples = [self.dataset.examples[draw.index] for draw in draws]
         opened = [self._open(example) for example in examples]
         sizes = [each.image.size for each in opened if isinstance(each, LoadedImage)]
-        stand_in = _paint_grey(sizes[0] if sizes else _GREY_SIZE)
+        # A grey picture keeps the vision tower at work, so that all processes do the same.
+        stand_in = paint_grey(sizes[0] if sizes else _GREY_SIZE)
         shown = [
             show_as_it_is(example, stand_in, draw.epoch)
             if isinstance(each, BadRow)
@@ -100,9 +99,3 @@ class DatasetSource:
                     hint="Put the image back and give --resume; begun with data.on_bad=skip, a run goes on.",
                 ) from error
             return row
-
-
-def _paint_grey(size: tuple[int, int]) -> LoadedImage:
-    """A picture that keeps the vision tower at work, so that all processes do the same."""
-    image = Image.new("RGB", size, (128, 128, 128))
-    return LoadedImage(image, compute_pixel_hash(image))

@@ -25,7 +25,7 @@ from hkdcli.distill.sources import BatchSource
 from hkdcli.errors import BadRow, DataError, MachineLimitError, UsageError
 from hkdcli.models.answers import AnswerLogits
 from hkdcli.ranks import add_up, collect, sign
-from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.reporter import SILENT, Reporter
 from hkdcli.runtime import is_out_of_memory
 
 MAX_HALVINGS = 3  # of the micro-batch, before a training is too large for the machine
@@ -101,7 +101,7 @@ class Stepper:
         reporter: Reporter | None = None,
     ) -> None:
         self.source, self.settings, self.objective = source, settings, objective
-        self.reporter = reporter or SilentReporter()
+        self.reporter = reporter or SILENT
         device = next(student.parameters()).device
         self.accelerator = accelerator or Accelerator(cpu=device.type == "cpu")
         self.modules = {"student": student, **_find_trainable(objective=objective, signals=signals)}

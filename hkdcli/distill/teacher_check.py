@@ -11,18 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-import torch
-
 from hkdcli.atomic import read_object, write_json
 from hkdcli.data.datasets import Dataset, hash_examples
-from hkdcli.distill.answering import answer_all, score_answers, take_sample
+from hkdcli.distill.answering import answer_all, take_sample
 from hkdcli.distill.levels import Stage, TrainedLevel, load_level
 from hkdcli.distill.reading import check_runs
 from hkdcli.errors import GateError
+from hkdcli.evaluation.metrics import evaluate_predictions
 from hkdcli.inference.scoring import Scorer
 from hkdcli.models.families import unwrap
 from hkdcli.models.loading import LoadedModel
+from hkdcli.runtime import has_room
 
 if TYPE_CHECKING:
     from hkdcli.recipe import RunRecipe
@@ -86,7 +85,7 @@ def _examine(
 ) -> dict[str, Any]:
     check_runs(loaded, sample)
     said = answer_all(Scorer(loaded), sample, level.batch_size)
-    metrics = score_answers(said, sample).metrics
+    metrics = evaluate_predictions(said, sample.examples).metrics
     found: dict[str, Any] = {name: metrics[name] or 0.0 for name in ("micro_f1", "constant_micro_f1")}
     return found | {"agreement_unquantized": _compare_unquantized(stage, level, loaded, said, sample)}
 
@@ -96,20 +95,13 @@ def _compare_unquantized(
 ) -> float | None:
     """Share of records that the unquantized level answers alike; None where there is none, or no room."""
     folder = Path(unwrap(loaded.model).config.name_or_path)  # of the base, where the level is an adapter
-    if level.quantization == "none" or not _fits(folder, stage.runtime.device):
+    if level.quantization == "none" or not has_room(folder, stage.runtime.device):
         return None
     whole = replace(level, quantization="none")
     scorer = Scorer(load_level(whole, stage.runtime))
     others = answer_all(scorer, sample, level.batch_size)
     alike = [one.choices == other.choices for one, other in zip(said, others, strict=True)]
     return sum(alike) / len(alike)
-
-
-def _fits(folder: Path, device: torch.device) -> bool:
-    """Whether twice the weights on disk fit into what is free: room for them, and for what they compute."""
-    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    return 2 * size < free
 
 
 def _describe(name: str, found: dict[str, Any]) -> str:

@@ -18,18 +18,17 @@ from accelerate import Accelerator
 from torch import nn
 
 from hkdcli.distill.checkpoint import Progress
-from hkdcli.distill.due import is_checkpoint_due, is_done, is_evaluation_due
 from hkdcli.distill.keeper import Keeper
 from hkdcli.distill.log import TrainLog
 from hkdcli.distill.parallel import assembled
-from hkdcli.distill.settings import TrainSettings
+from hkdcli.distill.settings import TrainSettings, is_checkpoint_due, is_done, is_evaluation_due
 from hkdcli.distill.signals import Signals
 from hkdcli.distill.sources import BatchSource
 from hkdcli.distill.stepper import Objective, Said, Stepper
 from hkdcli.distill.watch import Watch
 from hkdcli.errors import StoppedError
 from hkdcli.ranks import find_largest, find_place, share
-from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.reporter import SILENT, Reporter
 from hkdcli.stopping import StopRequest, listen_for_stop
 
 __all__ = ["Evaluate", "Objective", "TrainResult", "TrainSettings", "train"]
@@ -102,7 +101,7 @@ def train(
         What it came to; the student holds the best weights, where they are kept, or the last, in
         evaluation mode.
     """
-    reporter = reporter or SilentReporter()
+    reporter = reporter or SILENT
     # Dropout does not depend on what ran before in this process, and differs between processes.
     torch.manual_seed(settings.seed + find_place().rank)
     stepper = Stepper(student, signals, objective, source, settings, accelerator, reporter)
@@ -114,23 +113,29 @@ def train(
     watch = Watch(reporter, log, settings, progress, stepper.accelerator.device)
     watch.begin(task)
     try:
-        with listen_for_stop() as stop:
-            while not is_done(settings, watch.progress):
-                started = time.perf_counter()
-                outcome = stepper.take_step(watch.progress.step)
-                watch.observe(outcome, time.perf_counter() - started)
-                if evaluate is not None and is_evaluation_due(settings, watch.progress.step):
-                    watch.judge(_evaluate(stepper, evaluate))
-                stop.signal_number = find_largest(stop.signal_number or 0) or None
-                if stop.signal_number or is_checkpoint_due(settings, watch.progress):
-                    keeper.save(watch.progress)
-                _check_stop(stop, watch.progress.step, keeper.current)
+        _take_steps(stepper, keeper, watch, evaluate)
     finally:
         watch.end()
     progress = keeper.take_best(watch.progress)
     student.eval()
     best = progress.best_step, progress.best_dev_micro_f1
     return TrainResult(progress.step, keeper.current, progress.seconds, watch.figures, *best)
+
+
+def _take_steps(stepper: Stepper, keeper: Keeper, watch: Watch, evaluate: Evaluate | None) -> None:
+    """Train to the end: after each step what is due."""
+    settings = stepper.settings
+    with listen_for_stop() as stop:
+        while not is_done(settings, watch.progress):
+            started = time.perf_counter()
+            outcome = stepper.take_step(watch.progress.step)
+            watch.observe(outcome, time.perf_counter() - started)
+            if evaluate is not None and is_evaluation_due(settings, watch.progress.step):
+                watch.judge(_evaluate(stepper, evaluate))
+            stop.signal_number = find_largest(stop.signal_number or 0) or None
+            if stop.signal_number or is_checkpoint_due(settings, watch.progress):
+                keeper.save(watch.progress)
+            _check_stop(stop, watch.progress.step, keeper.current)
 
 
 def _evaluate(stepper: Stepper, evaluate: Evaluate) -> Mapping[str, float | None]:

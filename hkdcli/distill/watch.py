@@ -10,9 +10,8 @@ from dataclasses import replace
 import torch
 
 from hkdcli.distill.checkpoint import Progress
-from hkdcli.distill.due import is_done, is_log_due, is_stopped_early
 from hkdcli.distill.log import TrainLog, measure_peak_memory_gib
-from hkdcli.distill.settings import TrainSettings
+from hkdcli.distill.settings import TrainSettings, is_done, is_log_due, is_stopped_early
 from hkdcli.distill.stepper import StepOutcome
 from hkdcli.errors import HkdError
 from hkdcli.reporter import Reporter

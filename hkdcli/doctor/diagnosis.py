@@ -13,7 +13,7 @@ from hkdcli.doctor.machine import examine_machine
 from hkdcli.doctor.options import DoctorOptions, check_options
 from hkdcli.doctor.target import find_kind
 from hkdcli.opening import DataOptions, find_model, open_data
-from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.reporter import SILENT, Reporter
 
 if TYPE_CHECKING:
     from hkdcli.data.datasets import Dataset
@@ -125,7 +125,7 @@ def _examine_data(examination: Examination, target: str, options: DoctorOptions)
 
 
 def _open(options: DataOptions) -> Finding:
-    dataset = open_data(options, SilentReporter())
+    dataset = open_data(options, SILENT)
     return Finding(f"{dataset.name}: {len(dataset.examples)} records", value=dataset)
 
 

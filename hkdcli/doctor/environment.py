@@ -14,9 +14,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from hkdcli.doctor.examination import Examination, Finding
+from hkdcli.runs import PACKAGES
 
-# Those that a run's manifest names; the others are one line.
-SHOWN = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "tokenizers", "safetensors", "pillow")
 _EXTRAS = {"parquet": "Parquet files and datasets folders", "smolvlm": "SmolVLM models"}
 _TOOLS = ("dev", "bench")
 _SOURCE = "hkd is not installed, so nothing says which versions it needs"
@@ -30,7 +29,7 @@ def examine_environment(examination: Examination) -> None:
     """
     examination.look("env.python", check_python)
     floors = read_floors()
-    for package in SHOWN:
+    for package in PACKAGES:  # those that a run's manifest names; the others are one line
         examination.look(f"env.{package}", check_package, package, floors)
     examination.look("env.packages", check_others, floors)
     for extra, use in _EXTRAS.items():
@@ -97,7 +96,7 @@ def check_others(floors: Mapping[str, SpecifierSet]) -> Finding:
     """Compare all other packages that hkd needs with their floors."""
     if not _read_requirements("hkd"):
         return Finding(_SOURCE, "skipped", "pip install hkd")
-    names = {_name(each.name) for each in _read_requirements("hkd")} & floors.keys() - set(SHOWN)
+    names = {_name(each.name) for each in _read_requirements("hkd")} & floors.keys() - set(PACKAGES)
     looked = {name: check_package(name, floors) for name in sorted(names)}
     wrong = {name: finding for name, finding in looked.items() if finding.status != "ok"}
     if not wrong:

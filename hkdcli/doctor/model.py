@@ -21,7 +21,7 @@ from hkdcli.models.prompt_file import FILE_NAME as PROMPT_FILE
 from hkdcli.models.prompt_file import check_prompt_file
 from hkdcli.models.quantization import Quantization, describe_quantization
 from hkdcli.opening import ModelSource
-from hkdcli.runtime import Runtime
+from hkdcli.runtime import Runtime, has_room
 from hkdcli.scenes.source import load_scenes
 
 _CHECKS = (
@@ -198,8 +198,7 @@ def _find_obstacle(plan: Plan, parts: ModelParts, is_sound: bool) -> str:
     """Why a model is not loaded; empty where it can be."""
     if not is_sound:
         return "an earlier check has failed"
-    size = sum(path.stat().st_size for path in parts.folder.glob("*.safetensors"))
-    return "" if quantizing.has_room(size, plan.runtime.device) else "there is too little memory to load it"
+    return "" if has_room(parts.folder, plan.runtime.device) else "there is too little memory to load it"
 
 
 def _load(plan: Plan, parts: ModelParts, quantization: Quantization) -> LoadedModel:

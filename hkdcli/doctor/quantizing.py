@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 from hkdcli.doctor.examination import Finding
@@ -78,20 +77,6 @@ def compare_answers(load: Load, quantization: Quantization) -> Finding:
     if alike < LEAST_AGREEMENT:
         return Finding(found, "warning", "Measure it on your records: hkd infer both ways, then hkd compare.")
     return Finding(found)
-
-
-def has_room(size: int, device: torch.device) -> bool:
-    """Whether twice the weights on disk fit into what is free: room for them, and for what they compute.
-
-    Args:
-        size: Of the weights on disk, in bytes.
-        device: Where they would go.
-
-    Returns:
-        Whether they fit.
-    """
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    return 2 * size < int(free)
 
 
 def _best(record: ScoredRecord) -> frozenset[str]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
+import numpy as np
+
 from hkdcli import __version__
 from hkdcli.data.datasets import hash_record
 from hkdcli.data.records import Example
 from hkdcli.errors import DataError
 from hkdcli.evaluation.baseline import find_best_constant
-from hkdcli.evaluation.confusion import build_confusion
 from hkdcli.evaluation.counting import Confusion, count_groups, mean_defined
 from hkdcli.evaluation.intervals import bootstrap_scores, compute_scores
 from hkdcli.evaluation.join import Table, build_table
@@ -32,8 +33,10 @@ from hkdcli.evaluation.resampling import Bootstrap, count_images, describe_boots
 from hkdcli.evaluation.results import DEFINITIONS, Figures, Results, TaskResults
 from hkdcli.evaluation.score_types import Scores
 from hkdcli.evaluation.slices import compute_phenomena, compute_slices
-from hkdcli.evaluation.tally import Tally, join_tallies, tally_records
+from hkdcli.evaluation.tally import MAX_CLASSES, Tally, join_tallies, tally_records
 from hkdcli.evaluation.warn import build_warnings, warn_intervals
+
+NO_ANSWER = "no answer"
 
 __all__ = ["DEFINITIONS", "Bootstrap", "Results", "evaluate_predictions", "read_predictions"]
 
@@ -130,13 +133,33 @@ def _score_task(table: Table, tally: Tally, judged: Judged, bootstrap: Bootstrap
         intervals=bootstrap_scores(tally, bootstrap),
         constant_answer=constant.name,
         per_class=per_class,
-        confusion={} if is_hallucination else build_confusion(table),
+        confusion={} if is_hallucination else _build_confusion(table),
         phenomena=compute_phenomena(table) if is_hallucination else {},
         slices=compute_slices(table, tally, bootstrap),
         counts={**table.counts, "images": count_images(tally), **count_judged(judged)},
         risk_coverage=build_curve(judged),
         calibration=build_reliability(judged),
     )
+
+
+def _build_confusion(table: Table) -> dict[str, dict[str, int]]:
+    """Records by gold label and predicted one, or "no answer"; those of several gold labels are left out.
+
+    Empty where there are more than `MAX_CLASSES` labels.
+    """
+    if len(table.labels) > MAX_CLASSES:
+        return {}
+    names = (*table.labels, NO_ANSWER)
+    predicted = np.full(len(table.records), len(table.labels))
+    predicted[table.record[table.predicted]] = table.label[table.predicted]
+    owners, golds = table.record[table.gold], table.label[table.gold]
+    single = np.bincount(owners, minlength=len(table.records))[owners] == 1
+    counts = np.zeros((len(table.labels), len(names)), np.int64)
+    np.add.at(counts, (golds[single], predicted[owners[single]]), 1)
+    return {
+        label: dict(zip(names, row.tolist(), strict=True))
+        for label, row in zip(table.labels, counts, strict=True)
+    }
 
 
 def _count_left_out(

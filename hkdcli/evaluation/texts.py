@@ -9,7 +9,7 @@ from dataclasses import replace
 from hkdcli.answers.text import Parser, Reading, parse_text
 from hkdcli.data.records import Example
 from hkdcli.evaluation.counting import Confusion, count_confusion
-from hkdcli.evaluation.join import build_table
+from hkdcli.evaluation.metrics import join_predictions
 from hkdcli.evaluation.predictions import Prediction
 from hkdcli.evaluation.results import Parsing
 
@@ -75,10 +75,4 @@ def _name_unread(reading: Reading) -> str:
 
 def _score(predictions: Sequence[Prediction], examples: Sequence[Example]) -> float | None:
     """Micro-F1 over all records with gold."""
-    by_id = {row.id: row for row in predictions}
-    tasks = sorted({example.task for example in examples if example.answer is not None})
-    tables = [
-        build_table([each for each in examples if each.task == task and each.answer is not None], by_id)
-        for task in tasks
-    ]
-    return Confusion.add(map(count_confusion, tables)).f1
+    return Confusion.add(map(count_confusion, join_predictions(predictions, examples).values())).f1

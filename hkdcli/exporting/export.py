@@ -28,7 +28,7 @@ from hkdcli.models.loading import LoadedModel, load_model, read_config
 from hkdcli.models.locating import ModelParts, locate_model
 from hkdcli.models.prompt_file import write_prompt_file
 from hkdcli.opening import ModelSource, find_model
-from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.reporter import SILENT, Reporter
 from hkdcli.runtime import Runtime, choose_runtime
 
 Kind = Literal["merged", "whole", "adapter"]
@@ -117,7 +117,7 @@ def export_model(
     Returns:
         What was written.
     """
-    reporter, out = reporter or SilentReporter(), out.absolute()
+    reporter, out = reporter or SILENT, out.absolute()
     check_writable(out.parent)
     source = find_model(model, level)
     plan = _plan(source, base, adapter=adapter, dtype=dtype, check=check, reporter=reporter)

@@ -11,7 +11,7 @@ from hkdcli.data.examples import Choice, Example
 from hkdcli.errors import HkdError
 from hkdcli.exporting.origin import Run
 from hkdcli.opening import DataOptions, open_data
-from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.reporter import SILENT, Reporter
 from hkdcli.scenes.source import load_scenes
 
 EXAMPLE = Example(
@@ -60,4 +60,4 @@ def _open(source: Mapping[str, Any], count: int) -> Dataset:
         encoding=source["encoding"],
         allow_outside_root=source["allow_outside_root"],
     )
-    return open_data(options, SilentReporter())
+    return open_data(options, SILENT)

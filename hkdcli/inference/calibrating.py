@@ -61,16 +61,7 @@ def fit_judge(
         )
     asked = replace(asking, shifts=None, debias="none") if needs_prior else asking
     said = _ask(dataset, Judge(scorer, asked), batch_size, workers, reporter)
-    tasks: dict[Task, TaskFit] = {}
-    priors: dict[Task, dict[int, tuple[float, ...]]] = {}
-    for task in sorted({example.task for example, _ in said}):
-        own = [(example, answered) for example, answered in said if example.task == task]
-        wanted = None if task == "factuality" else decoding
-        fit, prior = _fit_one(task, own, wanted, needs_prior=needs_prior, reporter=reporter)
-        if fit is not None:
-            tasks[task] = fit
-        if prior:
-            priors[task] = {count: tuple(map(float, logs)) for count, logs in prior.items()}
+    tasks, priors = _fit_tasks(said, decoding, needs_prior=needs_prior, reporter=reporter)
     if needs_prior and not priors:
         raise DataError(f"{dataset.name}: no record tells a letter prior", hint="Give other records.")
     if not tasks and not priors:
@@ -85,6 +76,23 @@ def fit_judge(
         data=dataset.name,
         data_hash=hash_examples(dataset.examples),
     )
+
+
+def _fit_tasks(
+    said: Said, decoding: Decoding | None, *, needs_prior: bool, reporter: Reporter
+) -> tuple[dict[Task, TaskFit], dict[Task, dict[int, tuple[float, ...]]]]:
+    """The fits and the letter priors by task, of the tasks that have one."""
+    tasks: dict[Task, TaskFit] = {}
+    priors: dict[Task, dict[int, tuple[float, ...]]] = {}
+    for task in sorted({example.task for example, _ in said}):
+        own = [(example, answered) for example, answered in said if example.task == task]
+        wanted = None if task == "factuality" else decoding
+        fit, prior = _fit_one(task, own, wanted, needs_prior=needs_prior, reporter=reporter)
+        if fit is not None:
+            tasks[task] = fit
+        if prior:
+            priors[task] = {count: tuple(map(float, logs)) for count, logs in prior.items()}
+    return tasks, priors
 
 
 def _fit_one(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hkdcli.data.examples import Example
-from hkdcli.data.images import ImageError, ImageSource, LoadedImage, blank_image
+from hkdcli.data.images import ImageError, ImageSource, LoadedImage, paint_grey
 from hkdcli.data.prompts import Presentation
 from hkdcli.errors import BadRow, DataError, MachineLimitError
 from hkdcli.inference.abstention import is_answered
@@ -69,9 +69,9 @@ def load_batch(judge: Judge, images: ImageSource, examples: Sequence[Example]) -
             failures[example.id] = BadRow("task.no_rule", example.id, "", detail, hint)
             continue
         try:
-            picture = blank_image(images.load(example.image)) if judge.blind else images.load(example.image)
+            picture = images.load(example.image)
             usable.append(example)
-            pictures.append(picture)
+            pictures.append(paint_grey(picture.image.size, picture.notes) if judge.blind else picture)
         except ImageError as error:
             failures[example.id] = error.row
     prepared = None

@@ -15,7 +15,7 @@ from hkdcli.inference.judging import judge_batch, load_batch, render_row
 from hkdcli.inference.rounds import ask_all
 from hkdcli.inference.row_files import list_records, put_in_order, read_done_rows
 from hkdcli.inference.rows import Row, RunHashes, render_failure, render_line
-from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.reporter import SILENT, Reporter
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def predict(
         Counts. `UsageError` where the rows to go on with had another prompt; `ModelError` where the model
         gives NaN, before such a row is written.
     """
-    reporter, hashes = reporter or SilentReporter(), judge.compute_hashes()
+    reporter, hashes = reporter or SILENT, judge.compute_hashes()
     records = list_records(dataset)
     done = read_done_rows(out, hashes, records) if resume and out.exists() else None
     counts = _Counts(dict(done.status) if done else {})

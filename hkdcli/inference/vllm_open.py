@@ -23,7 +23,7 @@ from hkdcli.models.folders import check_model_folder, check_weights, read_json
 from hkdcli.models.loading import load_processor
 from hkdcli.models.locating import ModelParts, locate_model
 from hkdcli.models.prompt_file import check_prompt_file
-from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.reporter import SILENT, Reporter
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank takes
 _SEEING = re.compile(r"vision|visual|projector|connector")
@@ -64,7 +64,7 @@ def open_vllm(
     revisions = [compute_revision(folder) for folder in (parts.folder, parts.adapter) if folder is not None]
     facts = json.dumps([*revisions, "vllm", program.version])
     weights_hash = hashlib.sha256(facts.encode()).hexdigest()
-    (reporter or SilentReporter()).note(f"starting vLLM {program.version}; this can take minutes")
+    (reporter or SILENT).note(f"starting vLLM {program.version}; this can take minutes")
     with tempfile.TemporaryDirectory() as scratch:
         template = Path(scratch) / "chat_template.jinja"
         template.write_text(messages.chat_template, "utf-8")

@@ -108,34 +108,28 @@ def build_from_config(
     return hollow
 
 
-def count_bytes(module: nn.Module, *, trained: bool | None = None) -> int:
+def count_bytes(module: nn.Module) -> int:
     """Bytes of a model's tensors, those of quantized layers included, each once.
 
     Args:
         module: hollow or not.
-        trained: True: only of parameters that are trained; False: all others; None: all.
 
     Returns:
         Bytes.
     """
-    return sum(tensor.nbytes for tensor in list_tensors(module, trained=trained))
+    return sum(tensor.nbytes for tensor in list_tensors(module))
 
 
-def list_tensors(module: nn.Module, *, trained: bool | None = None) -> list[Tensor]:
+def list_tensors(module: nn.Module) -> list[Tensor]:
     """A model's parameters and buffers, and the scales of its quantized layers, each once.
 
     Args:
         module: hollow or not.
-        trained: as in `count_bytes`.
 
     Returns:
         The tensors.
     """
-    found: list[Tensor] = [
-        parameter for parameter in module.parameters() if trained in (None, parameter.requires_grad)
-    ]
-    if trained is not True:
-        found += [*module.buffers(), *_list_scales(module)]
+    found = [*module.parameters(), *module.buffers(), *_list_scales(module)]
     return list({id(tensor): tensor for tensor in found}.values())
 
 

@@ -16,9 +16,9 @@ from hkdcli.distill.asking import tell_reading
 from hkdcli.distill.assembly import build_source
 from hkdcli.distill.levels import Stage
 from hkdcli.distill.live_signals import LiveSignals, LiveUpper
-from hkdcli.distill.online import Teaching, build_teaching, plan_stage_lessons
+from hkdcli.distill.online import Teaching, build_teaching
 from hkdcli.distill.order import Draw
-from hkdcli.distill.pyramid import Lesson
+from hkdcli.distill.pyramid import Lesson, plan_recipe_lessons
 from hkdcli.distill.reading import Reader
 from hkdcli.distill.refine import build_objective, build_refine_settings
 from hkdcli.distill.refine_objective import RefineObjective
@@ -68,7 +68,7 @@ def list_phases(planned: Planned[Any]) -> list[Phase]:
     recipe = planned.stage.recipe
     if isinstance(recipe, RefineRecipe):
         return _list_refine_phases(planned)
-    return [_plan_lesson(planned, lesson) for lesson in plan_stage_lessons(planned.stage)]
+    return [_plan_lesson(planned, lesson) for lesson in plan_recipe_lessons(planned.stage.recipe)]
 
 
 def _plan_lesson(planned: Planned[Recipe], lesson: Lesson) -> Phase:

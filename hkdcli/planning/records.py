@@ -13,7 +13,7 @@ from hkdcli.data.collate import Collator
 from hkdcli.data.datasets import Dataset
 from hkdcli.data.examples import Choice, Example
 from hkdcli.data.image_files import resolve_image
-from hkdcli.data.images import ImageError, ImageFolder, ImageSource, LoadedImage, compute_pixel_hash
+from hkdcli.data.images import ImageError, ImageFolder, ImageSource, LoadedImage, paint_grey
 from hkdcli.data.prompts import identity_presentation
 from hkdcli.errors import DataError
 
@@ -54,8 +54,7 @@ class MadeUpImages:
 
     def load(self, name: str) -> LoadedImage:
         """The picture; every name has the same."""
-        image = Image.new("RGB", self.size, (128, 128, 128))
-        return LoadedImage(image, compute_pixel_hash(image))
+        return paint_grey(self.size)
 
 
 def make_up_records(count: int = 8) -> Dataset:

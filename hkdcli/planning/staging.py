@@ -19,7 +19,7 @@ from hkdcli.planning.hollow import build_hollow_model, load_reader
 from hkdcli.planning.known_models import list_known_models, write_known_folder
 from hkdcli.planning.records import Lengths, find_longest, make_up_records
 from hkdcli.planning.room import weigh_process
-from hkdcli.reporter import Reporter, SilentReporter
+from hkdcli.reporter import SILENT, Reporter
 from hkdcli.runs import RunFolder
 from hkdcli.runtime import Runtime
 
@@ -98,7 +98,7 @@ def open_planned(recipe: R, machine: Machine, work: Path, reporter: Reporter) ->
     _warn_of_unreadable(data.name, looked_at, reporter)
     run = RunFolder(work / "run", resumed=False)
     runtime = Runtime(torch.device("meta"), machine.dtype)
-    stage = Stage(found, {"train": longest}, run, runtime, SilentReporter())
+    stage = Stage(found, {"train": longest}, run, runtime, SILENT)
     return Planned(stage, machine, lengths, stood_in, records, process)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hkdcli.evaluation.confusion import NO_ANSWER
+from hkdcli.evaluation.metrics import NO_ANSWER
 
 
 @dataclass(frozen=True, slots=True)

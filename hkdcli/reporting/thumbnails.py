@@ -25,15 +25,12 @@ class Thumbnail:
     reason: str = ""
 
 
-def build_thumbnails(
-    cases: Iterable[Case], load: Callable[[Example], Image.Image], *, side_px: int = SIDE_PX
-) -> dict[str, Thumbnail]:
+def build_thumbnails(cases: Iterable[Case], load: Callable[[Example], Image.Image]) -> dict[str, Thumbnail]:
     """Load the image of each case and make it small; one that several records are about is loaded once.
 
     Args:
         cases: whose images are shown.
         load: gives the image of a record or raises ImageError.
-        side_px: the longer side, px.
 
     Returns:
         By record id.
@@ -43,31 +40,31 @@ def build_thumbnails(
     for case in cases:
         image = case.example.image
         if image not in found:
-            found[image] = _build_thumbnail(case.example, load, side_px)
+            found[image] = _build_thumbnail(case.example, load)
         by_id[case.id] = found[image]
     return by_id
 
 
-def _build_thumbnail(example: Example, load: Callable[[Example], Image.Image], side_px: int) -> Thumbnail:
+def _build_thumbnail(example: Example, load: Callable[[Example], Image.Image]) -> Thumbnail:
     try:
-        return Thumbnail(uri=render_thumbnail(load(example), side_px=side_px))
+        return Thumbnail(uri=render_thumbnail(load(example)))
     except ImageError as error:
         return Thumbnail(reason=f"{error.row.code}: {error.row.detail}")
 
 
-def render_thumbnail(image: Image.Image, *, side_px: int = SIDE_PX) -> str:
+def render_thumbnail(image: Image.Image) -> str:
     """Render a picture as a data URI of a WebP without any metadata of the original.
 
-    An image that fits twice or more is enlarged by a whole number, so that it is not blurred.
+    No side of it is longer than `SIDE_PX`. An image that fits twice or more is enlarged by a whole number,
+    so that it is not blurred.
 
     Args:
         image: any mode.
-        side_px: no side is longer, px.
 
     Returns:
         The URI, `data:image/webp;base64,...`.
     """
-    scale = side_px / max(image.size)
+    scale = SIDE_PX / max(image.size)
     scale = min(scale, 1.0) if scale < 2 else float(int(scale))
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS

@@ -41,11 +41,11 @@ class Lesson:
     words: tuple[Word, ...]
 
 
-def build_lesson(rng: random.Random, *, lines: int = 7) -> Lesson:
-    """A training scene of one to four things with `lines` lines of text, none of them a quiz."""
+def build_lesson(rng: random.Random) -> Lesson:
+    """A training scene of one to four things with seven lines of text, none of them a quiz."""
     scene = _build_lesson_scene(rng)
     words: list[Word] = []
-    for _ in range(lines):
+    for _ in range(7):
         words += rng.choices(_LINES, _LINE_WEIGHTS)[0](rng, scene)
         words.append(Word(","))
     return Lesson(scene, tuple(words))

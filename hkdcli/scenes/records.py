@@ -133,10 +133,6 @@ def _choose_slots(rng: random.Random, scene: Scene, count: int) -> list[Slot]:
     return slots
 
 
-def _count_things(phenomenon: phrases.Phenomenon) -> int:
-    return 2 if phenomenon == "relation" else 1
-
-
 def _build_factuality(rng: random.Random, split: Split, name: str) -> SceneRecord:
     verdict = rng.choice(VERDICTS)
     scene, claim, context = _build_claim(rng, split, verdict)

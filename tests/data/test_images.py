@@ -12,8 +12,7 @@ from image_makers import encode, make_photo, make_png, make_text_bomb
 from PIL import EpsImagePlugin, Image, ImageFile, ImageOps
 
 from hkdcli.data.given_images import load_given_image
-from hkdcli.data.image_sizes import fit_image
-from hkdcli.data.images import ImageError, ImageFolder, ImagePolicy, compute_pixel_hash
+from hkdcli.data.images import ImageError, ImageFolder, ImagePolicy, compute_pixel_hash, fit_image
 from hkdcli.data.pixels import decode_image
 
 LIMITS = {"max_pixels": 50_000_000, "max_aspect": 200.0}
@@ -305,13 +304,12 @@ def test_i17_large_photo_is_decoded_small(tmp_path):
 
 @pytest.mark.parametrize("size", [(3000, 2000), (1500, 1000), (999, 1001)])
 def test_i17_resize_keeps_the_aspect(size):
-    image, notes = fit_image(Image.new("RGB", size), resize_pixels=1_000_000, min_side_px=28, max_aspect=200)
+    fitted = fit_image(Image.new("RGB", size), (), ImagePolicy(resize_pixels=1_000_000))
+    image, notes = fitted.image, fitted.notes
     assert image.width * image.height <= 1_000_000
     assert abs(image.width / image.height - size[0] / size[1]) < 0.01
     assert (notes == ("image.resized",)) == (size[0] * size[1] > 1_000_000)
-    assert (
-        fit_image(Image.new("RGB", size), resize_pixels=None, min_side_px=28, max_aspect=200)[0].size == size
-    )
+    assert fit_image(Image.new("RGB", size), (), ImagePolicy(resize_pixels=None)).image.size == size
 
 
 def test_i17_reduced_decoding_shows_the_same_picture(tmp_path):

@@ -1,6 +1,7 @@
 """Whole runs of stage two on tiny models of several families: live, stored, shared out, refused."""
 
 import json
+import shutil
 from functools import partial
 
 import pytest
@@ -88,6 +89,23 @@ def run(folder, models, *overrides, reporter=None, **options):
         recipe, overrides, out=folder / "run", reporter=reporter or SilentReporter(), **options
     )
     return outcome.document
+
+
+@pytest.fixture(scope="module")
+def full_store(llavas, tmp_path_factory):
+    """A store of all that the recipe asks for, as an override; nobody writes into it."""
+    folder = tmp_path_factory.mktemp("store")
+    store = f"refine.store={folder / 'store'}"
+    store_signals(write_recipe(folder, llavas), [store], out=folder / "x")
+    return store
+
+
+@pytest.fixture(scope="module")
+def finished(llavas, tmp_path_factory):
+    """A run that has ended; copy it."""
+    folder = tmp_path_factory.mktemp("finished")
+    run(folder, llavas)
+    return folder / "run"
 
 
 def read_log(folder):
@@ -213,11 +231,9 @@ def test_signals_are_stored_once_and_shared(llavas, tmp_path):
         ("refine.states.grid=3", "signal.states.grid was 2, is 3"),
     ],
 )
-def test_a_store_of_other_signals_is_refused_with_the_difference(llavas, tmp_path, change, said):
-    recipe, store = write_recipe(tmp_path, llavas), f"refine.store={tmp_path / 'store'}"
-    store_signals(recipe, [store], out=tmp_path / "x")
+def test_a_store_of_other_signals_is_refused_with_the_difference(llavas, full_store, tmp_path, change, said):
     with pytest.raises(UsageError) as error:
-        run(tmp_path, llavas, store, change)
+        run(tmp_path, llavas, full_store, change)
     assert said in " ".join(str(error.value).split())
     assert "refine.store" in error.value.hint
 
@@ -238,12 +254,10 @@ def test_only_signals_of_a_live_recipe_are_refused(llavas, tmp_path):
         store_signals(write_recipe(tmp_path, llavas), ["refine.signals=live"], out=tmp_path / "run")
 
 
-def test_another_checkpoint_has_another_key(llavas, tmp_path):
-    recipe, store = write_recipe(tmp_path, llavas), f"refine.store={tmp_path / 'store'}"
-    store_signals(recipe, [store], out=tmp_path / "x")
+def test_another_checkpoint_has_another_key(llavas, full_store, tmp_path):
     other = save_tiny_llava(tmp_path / "other", seed=7, hidden_size=48, layers=4, image_size=32)
     with pytest.raises(UsageError, match="model  was "):
-        run(tmp_path, [other, *llavas[1:]], store)
+        run(tmp_path, [other, *llavas[1:]], full_store)
 
 
 def test_an_upper_model_of_another_family_assists_by_choice(llavas, tmp_path):
@@ -267,8 +281,8 @@ def test_an_upper_model_that_knows_nothing_is_refused_before_anything_is_stored(
     assert (tmp_path / "b/run/signals/top/teacher_check.json").is_file()
 
 
-def test_overwrite_keeps_signals_and_a_finished_run_is_only_scored_again(llavas, tmp_path):
-    run(tmp_path, llavas)
+def test_overwrite_keeps_signals_and_a_finished_run_is_only_scored_again(llavas, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
     stored = (tmp_path / "run/signals/top/1-of-1.records").stat().st_mtime_ns
     heard = Heard()
     run(tmp_path, llavas, resume=True, reporter=heard)
@@ -279,9 +293,9 @@ def test_overwrite_keeps_signals_and_a_finished_run_is_only_scored_again(llavas,
     assert (tmp_path / "run/signals/top/1-of-1.records").stat().st_mtime_ns == stored
 
 
-def test_overwrite_replaces_signals_that_do_not_fit_any_more(llavas, tmp_path):
+def test_overwrite_replaces_signals_that_do_not_fit_any_more(llavas, finished, tmp_path):
     """Those of a run's own folder: what several runs share is never removed."""
-    run(tmp_path, llavas)
+    shutil.copytree(finished, tmp_path / "run")
     heard = Heard()
     changed = "refine.states.grid=3"
     run(tmp_path, llavas, changed, overwrite=True, reporter=heard)
@@ -325,9 +339,9 @@ def test_a_dry_run_and_a_run_refuse_other_signals_before_the_folder_is_claimed(l
     run(tmp_path, llavas)
 
 
-def test_overwriting_a_run_that_is_named_through_another_is_refused(llavas, tmp_path):
+def test_overwriting_a_run_that_is_named_through_another_is_refused(llavas, finished, tmp_path):
     """And runs that name each other are told of, instead of being followed for ever."""
-    run(tmp_path / "one", llavas)
+    shutil.copytree(finished, tmp_path / "one/run")
     first, second = tmp_path / "one/run", tmp_path / "two/run"
     levels = "pyramid=[{name: top, model: FIRST, level: top}, {name: base, model: FIRST}]"
     run(tmp_path / "two", llavas, levels.replace("FIRST", str(first)))
@@ -350,8 +364,8 @@ def test_overwriting_a_run_that_is_named_through_another_is_refused(llavas, tmp_
         plan_distillation("distill-refine", write_recipe(tmp_path / "five", llavas), [chain])
 
 
-def test_a_student_of_a_run_that_is_not_finished_is_told_of(llavas, tmp_path):
-    run(tmp_path / "one", llavas)
+def test_a_student_of_a_run_that_is_not_finished_is_told_of(llavas, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "one/run")
     (tmp_path / "one/run/student").rename(tmp_path / "elsewhere")
     with pytest.raises(UsageError, match="level base is not trained yet"):
         run(tmp_path / "two", (*llavas[:2], tmp_path / "one/run"))

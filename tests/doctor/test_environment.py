@@ -21,6 +21,7 @@ from looking import break_import, examine, list_wrong, look, unwritable_folder
 
 from hkdcli.doctor import environment, gpu, kernels, machine
 from hkdcli.inference import supervisor
+from hkdcli.runs import PACKAGES
 
 CPU = torch.device("cpu")
 
@@ -28,7 +29,7 @@ CPU = torch.device("cpu")
 def test_the_environment_of_the_tests_is_sound() -> None:
     checks = examine(environment.examine_environment)
     assert not list_wrong(checks)
-    assert set(environment.SHOWN) <= {name.removeprefix("env.") for name in checks}
+    assert set(PACKAGES) <= {name.removeprefix("env.") for name in checks}
 
 
 def test_the_floors_are_those_of_our_own_metadata() -> None:

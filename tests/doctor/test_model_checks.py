@@ -287,7 +287,7 @@ def test_weights_that_are_stored_quantized_are_taken_as_they_are(tmp_path: Path)
 
 
 def test_too_little_memory_loads_nothing(tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hkdcli.doctor.quantizing.has_room", lambda size, device: False)
+    monkeypatch.setattr("hkdcli.doctor.model.has_room", lambda folder, device: False)
     found = check(tiny_qwen, quantization="int8")["model.quantization"]
     assert found.status == "skipped" and "too little memory" in found.found
 

@@ -5,8 +5,7 @@ from dataclasses import replace
 from gold_records import LABELS, claim_record, phrase_record, predict
 
 from hkdcli.data.records import Choice
-from hkdcli.evaluation.confusion import NO_ANSWER
-from hkdcli.evaluation.metrics import evaluate_predictions
+from hkdcli.evaluation.metrics import NO_ANSWER, evaluate_predictions
 from hkdcli.evaluation.tally import MAX_CLASSES
 
 

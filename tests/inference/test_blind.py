@@ -11,9 +11,10 @@ from PIL import Image
 from tiny_records import DrawnImages, make_factuality, make_hallucination
 
 from hkdcli.data.datasets import Dataset
-from hkdcli.data.images import LoadedImage, blank_image, compute_pixel_hash
+from hkdcli.data.images import LoadedImage, compute_pixel_hash
 from hkdcli.errors import UsageError
 from hkdcli.inference.asking import Asking, Judge
+from hkdcli.inference.judging import load_batch
 from hkdcli.inference.predict import predict
 from hkdcli.inference.scoring import Scorer
 from hkdcli.models.loading import load_model
@@ -72,8 +73,15 @@ def test_blind_rows_and_others_are_never_of_one_file(scorer, tmp_path):
         predict(dataset, Judge(scorer), out=tmp_path / "p", resume=True)
 
 
-def test_a_blank_image_has_the_size_of_the_real_one():
-    image = Image.new("RGB", (40, 30), "red")
-    blank = blank_image(LoadedImage(image, compute_pixel_hash(image), ("image.16bit",)))
+def test_a_blank_image_has_the_size_of_the_real_one(scorer):
+    dataset = make_dataset()
+
+    class Noted:
+        def load(self, name):
+            real = dataset.images.load(name).image.resize((40, 30))
+            return LoadedImage(real, compute_pixel_hash(real), ("image.16bit",))
+
+    loaded = load_batch(Judge(scorer, blind=True), Noted(), dataset.examples[:1])
+    (blank,) = loaded.images
     assert blank.image.size == (40, 30) and blank.image.getcolors() == [(1200, (128, 128, 128))]
     assert blank.pixel_hash == compute_pixel_hash(blank.image) and blank.notes == ("image.16bit",)
