@@ -80,8 +80,10 @@ def read_rows(path: Path, out: Path) -> list[Row]:
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:
     """Write the figures, in an order that does not depend on which process was quicker."""
-    order = {arm.name: place for place, arm in enumerate(_list_arms())}
-    rows = sorted(rows, key=lambda row: (row["seed"], order.get(row["arm"], len(order))))
+    arms = [arm.name for chain in build_chains(ONLINE_STEPS, REFINE_STEPS, COMPUTE) for arm in chain]
+    rows = sorted(
+        (row for row in rows if row["arm"] in arms), key=lambda row: (row["seed"], arms.index(row["arm"]))
+    )
     document = {"online_steps": ONLINE_STEPS, "refine_steps": REFINE_STEPS, "test": TEST, "results": rows}
     path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
 
@@ -115,7 +117,13 @@ def run_chain(seed: int, chain: Sequence[Arm], *, out: Path, known: Sequence[Row
         if arm in wanted or needed:
             seconds = train(arm, seed, folders)
         if arm in wanted:
-            row = {"seed": seed, "arm": arm.name, "settings": arm.hash_settings(seed), "steps": arm.steps}
+            row = {
+                "seed": seed,
+                "arm": arm.name,
+                "settings": arm.hash_settings(seed),
+                "steps": arm.steps,
+                "start": arm.start,
+            }
             row |= {"cpu_seconds": seconds, **score(folders[arm.name])}
             folders[arm.name].with_suffix(".json").write_text(json.dumps(row), "utf-8")
             print(f"seed {seed}, {arm.name}: {row['plain']['micro_f1']:.3f}", flush=True)
@@ -179,10 +187,6 @@ def _score(answers: Sequence[Any], data: Any) -> dict[str, float | None]:
     tasks = {f"{task}_micro_f1": each.metrics["micro_f1"] for task, each in metrics.tasks.items()}
     names = ("micro_f1", "hallucinated_f1", "exact_match")
     return {**{name: metrics.metrics[name] for name in names}, **tasks}
-
-
-def _list_arms() -> list[Arm]:
-    return [arm for chain in build_chains(ONLINE_STEPS, REFINE_STEPS, COMPUTE) for arm in chain]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,12 @@ class Arm:
         """A hash of all that decides what the arm trains, but for the runs that it goes on from."""
         recipe = read_recipe(self.path, KINDS[self.stage], self.list_changes(seed, {}))
         return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:16]
+
+    @property
+    def start(self) -> str | None:
+        """The arm whose student it goes on from; None: it begins with a pretrained one."""
+        found = re.search(r"^pyramid\.small\.model=<(.+)>$", "\n".join(self.changes), re.MULTILINE)
+        return found[1] if found else None
 
     @property
     def path(self) -> Path:

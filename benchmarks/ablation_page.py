@@ -23,6 +23,7 @@ SHIFTED = {
     ("shift", "hallucination_micro_f1"): "hallucination, --shift",
     ("shift", "factuality_micro_f1"): "factuality, --shift",
 }
+LABELS = {"plain": "one order", "shift_hallucination": "--shift-task hallucination"}
 # Table -> its arms in order; the first is what the others are compared with.
 TABLES: Mapping[str, tuple[str, ...]] = {
     "steps": (
@@ -58,35 +59,27 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 
 
 def write_page(rows: Sequence[Row], page: Path) -> None:
-    """Write each table between its marks in the page, and a plot of each beside it; the words stay.
+    """Write each table between its marks in the page, and a plot of the first beside it; the words stay.
 
     Args:
         rows: of `ablation.json`.
         page: Markdown that has, for each table, `<!-- NAME -->` and `<!-- end of NAME -->`.
     """
     page.write_text(render_page(rows, page.read_text("utf-8")), "utf-8")
-    for name, arms in TABLES.items():
-        draw_plot(select_rows(rows, arms), arms, page.with_name(f"ablation-{name}.svg"))
+    draw_plot(rows, TABLES["steps"], page.with_name("ablation-steps.svg"))
 
 
 def render_page(rows: Sequence[Row], text: str) -> str:
     """The page with its tables as the rows say them."""
-    return fill_page(
-        text, {name: render_arms(select_rows(rows, arms), arms) for name, arms in TABLES.items()}
-    )
-
-
-def select_rows(rows: Sequence[Row], arms: Sequence[str]) -> list[Row]:
-    """The rows of some arms."""
-    return [row for row in rows if row["arm"] in arms]
+    return fill_page(text, {name: render_arms(rows, arms) for name, arms in TABLES.items()})
 
 
 def render_arms(rows: Sequence[Row], arms: Sequence[str]) -> str:
     """A table of means and standard deviations, then each arm's gain over the first, seed by seed.
 
     Args:
-        rows: one for each arm and seed.
-        arms: their order; an arm without rows is left out.
+        rows: one for each arm and seed, other arms' too.
+        arms: those of the table, in order; an arm without rows is left out.
 
     Returns:
         Markdown.
@@ -96,12 +89,22 @@ def render_arms(rows: Sequence[Row], arms: Sequence[str]) -> str:
     for arm in arms:
         of_arm = [row for row in rows if row["arm"] == arm]
         if of_arm:
-            seconds = [row["cpu_seconds"] for row in of_arm if row["cpu_seconds"] is not None]
-            line = [arm, str(of_arm[0]["steps"]), f"{statistics.mean(seconds):.0f}" if seconds else "-"]
+            line = [arm, *_render_cost(of_arm, rows)]
             line += [_render([row["plain"][name] for row in of_arm]) for name in FIGURES]
             line += [_render([row[way][name] for row in of_arm]) for way, name in SHIFTED]
             cells.append(line)
+    if len(cells) < 2:
+        return "No figures yet."
     return "\n".join([render_table(header, cells), *_render_gains(rows, arms)])
+
+
+def _render_cost(of_arm: Sequence[Row], rows: Sequence[Row]) -> tuple[str, str]:
+    """Steps and CPU seconds of an arm, with those of the arm that it goes on from."""
+    start = [row for row in rows if row["arm"] == of_arm[0]["start"]]
+    trained = [part for part in (start, of_arm) if part]
+    seconds = [[row["cpu_seconds"] for row in part if row["cpu_seconds"] is not None] for part in trained]
+    spent = f"{sum(map(statistics.mean, seconds)):.0f}" if all(seconds) else "-"
+    return " + ".join(str(part[0]["steps"]) for part in trained), spent
 
 
 def _render(values: Sequence[float]) -> str:
@@ -112,6 +115,8 @@ def _render(values: Sequence[float]) -> str:
 def _render_gains(rows: Sequence[Row], arms: Sequence[str]) -> list[str]:
     scores = {(row["arm"], row["seed"]): row["plain"]["micro_f1"] for row in rows}
     seeds = sorted({row["seed"] for row in rows})
+    if not any(row["arm"] == arms[0] for row in rows):
+        return []
     lines = ["", f"Micro-F1 against *{arms[0]}*, seed by seed:", ""]
     for arm in arms[1:]:
         pairs = [
@@ -125,7 +130,7 @@ def _render_gains(rows: Sequence[Row], arms: Sequence[str]) -> list[str]:
 
 
 def draw_plot(rows: Sequence[Row], arms: Sequence[str], path: Path) -> None:
-    """Draw each arm's micro-F1, a dot for each seed and a line at the mean, in one order and in all.
+    """Draw each arm's micro-F1, a dot for each seed and a line at the mean, without and with shifts.
 
     Args:
         rows: one for each arm and seed.
@@ -140,16 +145,16 @@ def draw_plot(rows: Sequence[Row], arms: Sequence[str], path: Path) -> None:
     matplotlib.rcParams.update({"svg.hashsalt": "hkd", "svg.fonttype": "none", "font.size": 10})
     shown = [arm for arm in arms if any(row["arm"] == arm for row in rows)]
     figure, axes = pyplot.subplots(figsize=(8, 0.5 * len(shown) + 1.2), layout="constrained")
-    for way, colour, above in (("plain", "#1f6feb", -0.12), ("shift", "#d97706", 0.12)):
+    for way, colour, above in (("plain", "#1f6feb", -0.12), ("shift_hallucination", "#d97706", 0.12)):
         for place, arm in enumerate(shown):
             values = [row[way]["micro_f1"] for row in rows if row["arm"] == arm]
-            label = {"plain": "one order", "shift": "--shift"}[way] if place == 0 else None
+            label = LABELS[way] if place == 0 else None
             axes.scatter(values, [place + above] * len(values), color=colour, s=22, label=label)
             axes.vlines(statistics.mean(values), place + above - 0.16, place + above + 0.16, color=colour)
     axes.set_yticks(range(len(shown)), shown)
     axes.invert_yaxis()
     axes.set_xlabel("micro-F1 on 1,000 test records; dots: seeds, lines: means")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     figure.savefig(path, metadata={"Date": None, "Creator": None})
     pyplot.close(figure)

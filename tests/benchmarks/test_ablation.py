@@ -9,7 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import ablation
 from ablation_arms import Arm, build_chains
-from ablation_page import TABLES, render_arms, render_page
+from ablation_page import TABLES, draw_plot, render_arms, render_page
 
 ROOT = Path(__file__).parents[2]
 CHAINS = build_chains(ablation.ONLINE_STEPS, ablation.REFINE_STEPS, ablation.COMPUTE)
@@ -74,14 +74,24 @@ def test_a_table_has_means_spreads_and_gains():
         ("hallucination_micro_f1", "factuality_micro_f1", "hallucinated_f1", "exact_match"), 0.5
     )
     rows = [
-        {"seed": seed, "arm": arm, "steps": 9, "cpu_seconds": 7.0}
+        {"seed": seed, "arm": arm, "steps": 9, "cpu_seconds": 7.0, "start": start}
         | {way: {"micro_f1": value, **scores} for way in ("plain", "shift", "shift_hallucination")}
-        for arm, values in {"one": (0.1, 0.3), "two": (0.2, 0.5)}.items()
+        for arm, start, values in (("one", None, (0.1, 0.3)), ("two", "one", (0.2, 0.5)))
         for seed, value in enumerate(values)
     ]
     table = render_arms(rows, ("one", "two", "not yet run"))
-    assert "| one | 9 | 7 | 0.200 ± 0.141 |" in table and "- two: +0.100, +0.200" in table
+    assert "| one | 9 | 7 | 0.200 ± 0.141 |" in table and "| two | 9 + 9 | 14 | 0.350 ± " in table
+    assert "- two: +0.100, +0.200" in table
     assert "not yet run" not in table
+
+
+def test_the_same_figures_give_the_same_plot(tmp_path):
+    pytest.importorskip("matplotlib", reason="of the extra bench")
+    rows = json.loads(RESULTS.read_text("utf-8"))["results"]
+    for name in ("one.svg", "two.svg"):
+        draw_plot(rows, TABLES["steps"], tmp_path / name)
+    one, two = ((tmp_path / name).read_bytes() for name in ("one.svg", "two.svg"))
+    assert one == two and one.count(b"online, refine, variants") == 1
 
 
 def test_the_page_says_what_the_figures_say():
