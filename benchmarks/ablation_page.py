@@ -90,8 +90,8 @@ def render_arms(rows: Sequence[Row], arms: Sequence[str]) -> str:
         of_arm = [row for row in rows if row["arm"] == arm]
         if of_arm:
             line = [arm, *_render_cost(of_arm, rows)]
-            line += [_render([row["plain"][name] for row in of_arm]) for name in FIGURES]
-            line += [_render([row[way][name] for row in of_arm]) for way, name in SHIFTED]
+            line += [render_spread([row["plain"][name] for row in of_arm]) for name in FIGURES]
+            line += [render_spread([row[way][name] for row in of_arm]) for way, name in SHIFTED]
             cells.append(line)
     if len(cells) < 2:
         return "No figures yet."
@@ -107,7 +107,8 @@ def _render_cost(of_arm: Sequence[Row], rows: Sequence[Row]) -> tuple[str, str]:
     return " + ".join(str(part[0]["steps"]) for part in trained), spent
 
 
-def _render(values: Sequence[float]) -> str:
+def render_spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation."""
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.3f}{spread}"
 

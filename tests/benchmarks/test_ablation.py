@@ -9,7 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import ablation
 from ablation_arms import Arm, build_chains
-from ablation_page import TABLES, draw_plot, render_arms, render_page
+from ablation_page import TABLES, draw_plot, render_arms, render_page, render_spread
 
 ROOT = Path(__file__).parents[2]
 CHAINS = build_chains(ablation.ONLINE_STEPS, ablation.REFINE_STEPS, ablation.COMPUTE)
@@ -99,3 +99,25 @@ def test_the_page_says_what_the_figures_say():
     page = RESULTS.with_suffix(".md").read_text("utf-8")
     assert render_page(rows, page) == page
     assert all(f"<!-- {name} -->" in page for name in TABLES)
+
+
+def test_the_readme_shows_the_same_figures():
+    rows, shown = (
+        json.loads(RESULTS.read_text("utf-8"))["results"],
+        {
+            "tuned on the labels": "labels",
+            "+ the judge beside it (stage one)": "online",
+            "+ refined by what it stored (stage two)": "online, refine",
+            "+ records in a new variant each time": "online, refine, variants",
+            "*variants without a teacher*": "labels, variants",
+            "*1.0M parameters, tuned on the labels*": "medium, labels",
+        },
+    )
+    for words, arm in shown.items():
+        of_arm = [row for row in rows if row["arm"] == arm]
+        assert len(of_arm) == 3
+        cells = [
+            render_spread([row[way]["micro_f1"] for row in of_arm])
+            for way in ("plain", "shift_hallucination")
+        ]
+        assert f"| {words} | {cells[0]} | {cells[1]} |" in (ROOT / "README.md").read_text("utf-8")
