@@ -17,7 +17,14 @@ from hkdcli.models.fingerprints import compute_weights_hash
 from hkdcli.models.loading import load_model
 
 RECORDS = Dataset("mine", (make_factuality(),), DrawnImages())
-ASKING = {"shifts": 1, "what": "both", "move_none": True, "combination": "log_mean", "debias": "prior"}
+ASKING = {
+    "shifts": 1,
+    "what": "both",
+    "move_none": True,
+    "combination": "log_mean",
+    "debias": "prior",
+    "task": None,
+}
 PRIOR = {"factuality": {"4": [0.5, -0.5, 0.25, -0.25]}}
 FITS = [{"asking": ASKING, "tasks": {}, "letter_prior": PRIOR, "data": "dev", "data_hash": "h"}]
 

@@ -19,7 +19,14 @@ from hkdcli.inference.calibration_file import (
 )
 from hkdcli.inference.task_fit import Half, TaskFit, round_confidence
 
-ASKING = {"shifts": None, "what": "both", "move_none": True, "combination": "log_mean", "debias": "none"}
+ASKING = {
+    "shifts": None,
+    "what": "both",
+    "move_none": True,
+    "combination": "log_mean",
+    "debias": "none",
+    "task": None,
+}
 
 shares = st.floats(0, 1)
 halves = st.lists(st.tuples(shares.map(round_confidence), st.booleans()), min_size=1, max_size=5).map(
@@ -52,6 +59,7 @@ askings = st.builds(
     move_none=st.booleans(),
     combination=st.sampled_from(["log_mean", "arithmetic"]),
     debias=st.sampled_from(["none", "prior"]),
+    task=st.sampled_from([None, "hallucination", "factuality"]),
 )
 
 
