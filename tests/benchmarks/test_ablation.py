@@ -111,7 +111,7 @@ def test_the_readme_shows_the_same_figures():
             "+ records in a new variant each time": "online, refine, variants",
             "*variants without a teacher*": "labels, variants",
             "*1.0M parameters, tuned on the labels*": "medium, labels",
-        "*3.4M parameters, tuned on the labels*": "large, labels",
+            "*3.4M parameters, tuned on the labels*": "large, labels",
         },
     )
     for words, arm in shown.items():
