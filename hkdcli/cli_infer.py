@@ -8,6 +8,23 @@ from typing import Annotated, Literal
 import typer
 
 from hkdcli import engine
+from hkdcli.cli_asking import (
+    AbstainBelow,
+    Blind,
+    Calibrate,
+    Calibration,
+    Combine,
+    Debias,
+    Decode,
+    FixNone,
+    PerShift,
+    Shift,
+    Shifts,
+    ShiftTask,
+    ShiftWhat,
+    TargetPrecision,
+    Uncalibrated,
+)
 from hkdcli.cli_options import (
     AllowOutsideRoot,
     Base,
@@ -41,7 +58,7 @@ from hkdcli.ranks import find_place
 from hkdcli.runs import check_output
 
 _PICTURE = "One picture"
-_ASKING, _ANSWERING, _SCALE = "How records are asked", "How answers are chosen", "Scale"
+_SCALE = "Scale"
 # What the process does that starts the others.
 _HERE = ("nproc", "resume", "overwrite", "as_json", "calibrate")
 
@@ -88,97 +105,6 @@ Evidence = Annotated[
         help="Draw into this PNG which regions the verdict rests on.",
         show_default="no",
         rich_help_panel=_PICTURE,
-    ),
-]
-Shift = Annotated[
-    bool,
-    typer.Option("--shift", help="Average over every cyclic shift of the choices.", rich_help_panel=_ASKING),
-]
-Shifts = Annotated[
-    int | None,
-    typer.Option(min=1, help="Average over this many shifts.", show_default="1", rich_help_panel=_ASKING),
-]
-ShiftWhat = Annotated[
-    Literal["letters", "positions", "both"],
-    typer.Option(help="What a shift moves.", rich_help_panel=_ASKING),
-]
-ShiftTask = Annotated[
-    Literal["hallucination", "factuality"] | None,
-    typer.Option(help="Shift the records of this task alone.", show_default="both", rich_help_panel=_ASKING),
-]
-FixNone = Annotated[
-    bool,
-    typer.Option("--fix-none", help="Leave 'No hallucination' where it stands.", rich_help_panel=_ASKING),
-]
-Combine = Annotated[
-    Literal["log-mean", "arithmetic"],
-    typer.Option(help="Mean over the shifts.", rich_help_panel=_ASKING),
-]
-Debias = Annotated[
-    Literal["none", "prior"],
-    typer.Option(
-        help="prior: one order, divided by the letter prior that --calibrate estimated (PriDe).",
-        rich_help_panel=_ASKING,
-    ),
-]
-PerShift = Annotated[
-    bool,
-    typer.Option("--per-shift", help="Add what each shift says to the rows.", rich_help_panel=_ASKING),
-]
-Blind = Annotated[
-    bool,
-    typer.Option(
-        "--blind",
-        help="Show a grey picture in place of each image: a control for hkd evaluate --blind.",
-        rich_help_panel=_ASKING,
-    ),
-]
-Decode = Annotated[
-    Literal["map", "expected-f1", "threshold"] | None,
-    typer.Option(
-        help="How the answer is chosen.",
-        show_default="as calibrated, or map",
-        rich_help_panel=_ANSWERING,
-    ),
-]
-Calibrate = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DEV",
-        help="Fit calibration to these labelled records first, and store it with the model.",
-        show_default="no",
-        rich_help_panel=_ANSWERING,
-    ),
-]
-Calibration = Annotated[
-    Path | None,
-    typer.Option(
-        help="The calibration to use, or to write with --calibrate.",
-        show_default="calibration.json of the model",
-        rich_help_panel=_ANSWERING,
-    ),
-]
-Uncalibrated = Annotated[
-    bool,
-    typer.Option("--uncalibrated", help="Leave the calibration alone.", rich_help_panel=_ANSWERING),
-]
-AbstainBelow = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        max=1,
-        help="Give no answer less probable than this.",
-        show_default="always answer",
-        rich_help_panel=_ANSWERING,
-    ),
-]
-TargetPrecision = Annotated[
-    float | None,
-    typer.Option(
-        help="Abstain so that this share of the answers is right, promised at 95 % by the records of "
-        "--calibrate.",
-        show_default="no promise",
-        rich_help_panel=_ANSWERING,
     ),
 ]
 BatchSize = Annotated[
