@@ -133,26 +133,30 @@ def build_chains(online: int, refine: int, compute: Mapping[str, int]) -> tuple[
         (Arm("online, variants", "online", both, (VARIANTS,)),),
         (Arm("large, labels", "online", both, _train_one(_LARGE)),),
         *_build_compute(compute),
-        (
-            Arm("medium, taught", "online", online, (f"pyramid=[{_JUDGE}, {_MEDIUM}]",)),
-            Arm("teachers: parent", "online", online, (f"pyramid=[{_ABOVE}, {_SMALL}]",)),
-            Arm(
-                "teachers: all",
-                "online",
-                online,
-                (f"pyramid=[{_JUDGE}, {_ABOVE}, {_SMALL}]", "distill.teachers=all"),
-            ),
-            Arm(
-                "teachers: parent, mutual",
-                "online",
-                online,
-                (f"pyramid=[{_ABOVE.replace('}', ', tuning: full}')}, {_SMALL}]", "distill.mutual=true"),
-            ),
-        ),
+        _build_teachers(online),
         (
             Arm("labels, short", "online", online, _train_one(_SMALL)),
             Arm("choices alone", "online", online, ("distill.choice_weight=1",)),
             Arm("tokens alone", "online", online, ("distill.choice_weight=0",)),
+        ),
+    )
+
+
+def _build_teachers(online: int) -> tuple[Arm, ...]:
+    return (
+        Arm("medium, taught", "online", online, (f"pyramid=[{_JUDGE}, {_MEDIUM}]",)),
+        Arm("teachers: parent", "online", online, (f"pyramid=[{_ABOVE}, {_SMALL}]",)),
+        Arm(
+            "teachers: all",
+            "online",
+            online,
+            (f"pyramid=[{_JUDGE}, {_ABOVE}, {_SMALL}]", "distill.teachers=all"),
+        ),
+        Arm(
+            "teachers: parent, mutual",
+            "online",
+            online,
+            (f"pyramid=[{_ABOVE.replace('}', ', tuning: full}')}, {_SMALL}]", "distill.mutual=true"),
         ),
     )
 

@@ -128,19 +128,24 @@ def describe_machine() -> dict[str, Any]:
     return {"versions": {"python": platform.python_version(), **found}, "cpu": names[0] if names else ""}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--without", nargs="+", default=[], choices=("gold", "bare"), help="not to be run")
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Options on the models that are trained and on their rows."""
     parser.add_argument("--tokens", type=int, default=175, help="of the longer row")
-    parser.add_argument("--steps", type=int, default=4, help="of each process; the first is not measured")
-    parser.add_argument("--rounds", type=int, default=3, help="processes of each contender")
     parser.add_argument(
         "--vocabulary", type=int, nargs=2, default=[151_936, 152_064], metavar=("STUDENT", "TEACHER")
     )
-    parser.add_argument("--hidden-size", type=int, default=64, help="of both models")
+    parser.add_argument("--hidden-size", type=int, default=64, help="of both models that train and teach")
+    parser.add_argument("--models", type=Path, help=argparse.SUPPRESS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--without", nargs="+", default=[], choices=("gold", "bare"), help="not to be run")
+    add_model_options(parser)
+    parser.add_argument("--steps", type=int, default=4, help="of each process; the first is not measured")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each contender")
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
-    parser.add_argument("--models", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contender:
         torch.set_num_threads(1)

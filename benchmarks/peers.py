@@ -32,7 +32,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
-from distill_step import compare, describe_machine, run_apart
+from distill_step import add_model_options, compare, describe_machine, run_apart
 from peers_abilities import EXAMINED
 from peers_inference import MODELS, measure
 from peers_page import render_page
@@ -137,19 +137,14 @@ def find_commit() -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--tokens", type=int, default=175, help="of the longer row")
+    add_model_options(parser)
     parser.add_argument("--steps", type=int, default=4, help="of each training; the first is not measured")
     parser.add_argument("--rounds", type=int, default=3, help="of training and of inference")
     parser.add_argument("--records", type=int, default=128, help="that are asked about")
     parser.add_argument("--batch", type=int, default=16, help="records asked at once")
-    parser.add_argument(
-        "--vocabulary", type=int, nargs=2, default=[151_936, 152_064], metavar=("STUDENT", "TEACHER")
-    )
-    parser.add_argument("--hidden-size", type=int, default=64, help="of both models that train and teach")
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--write", type=Path, help="where the page goes")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
-    parser.add_argument("--models", type=Path, help=argparse.SUPPRESS)
     return parser
 
 
