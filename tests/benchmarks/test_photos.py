@@ -10,6 +10,7 @@ from photos_page import render_page
 from hkdcli.recipe import Recipe
 from hkdcli.recipe_file import read_recipe
 
+PHOTOS = Path(__file__).parents[2] / "docs/results/photos.md"
 PAGE = "words\n<!-- scores -->\n<!-- end of scores -->\n<!-- pairs -->\nold\n<!-- end of pairs -->\n"
 
 
@@ -35,7 +36,9 @@ def test_the_page_has_intervals_where_there_are_any():
         "b - a": {"difference": 0.01, "interval": {"low": -0.02, "high": 0.04}},
         "c - a": {"difference": 0.0, "interval": None},
     }
-    page = render_page({"results": {"small": {"photo": tasks}}, "pairs": pairs}, PAGE)
+    found = {"results": {"small": {"photo": tasks}}, "pairs": pairs}
+    assert "| b - a | +0.010" in render_page(found, PHOTOS.read_text("utf-8"))
+    page = render_page(found, PAGE)
     assert "| constant answer | - | 0.250 | 0.250 | 0.250 | - |" in page
     assert "| small | photo | 0.400 ± 0.100 | 0.400 ± 0.100 | 0.400 ± 0.100 | 0.125 |" in page
     assert "| b - a | +0.010 | -0.020 to +0.040 |" in page and "| c - a | +0.000 | - |" in page
