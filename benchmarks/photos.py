@@ -24,7 +24,7 @@ from typing import Any
 
 from photos_page import write_page
 
-from hkdcli.engine import compare, distill_online, distill_refine, evaluate, infer
+from hkdcli.engine import compare, distill_online, distill_refine, evaluate, infer, split
 from hkdcli.inferring import InferOptions
 from hkdcli.opening import DataOptions
 from hkdcli.outcome import Outcome
@@ -100,7 +100,7 @@ def prepare(source: Path, out: Path) -> None:
     if not (out / "models/small/model.safetensors").exists():
         subprocess.run([sys.executable, HERE / "assemble.py", "--out", out / "models"], check=True)
     if not (out / "coco-bench/test.json").exists():
-        subprocess.run([sys.executable, HERE / "split.py", source, "--out", out / "coco-bench"], check=True)
+        split([source / "task1.json", source / "task2.json"], out=out / "coco-bench")
 
 
 def count_steps(changes: Sequence[str]) -> dict[str, int]:
@@ -113,9 +113,9 @@ def train(options: argparse.Namespace) -> dict[str, float | None]:
     """Train the three runs, or go on with them; returns CPU seconds of those that were trained in one go."""
     out, steps = options.out, count_steps(options.changes)
     drawn = [f"seed={options.seed}", "data.test=null"]
-    for split in ("train", "dev"):
-        drawn += [f"data.{split}.file={out / 'coco-bench' / split}.json"]
-        drawn += [f"data.{split}.images={options.source / 'images'}"]
+    for name in ("train", "dev"):
+        drawn += [f"data.{name}.file={out / 'coco-bench' / name}.json"]
+        drawn += [f"data.{name}.images={options.source / 'images'}"]
     fresh = [f"pyramid.{level}.model={out / 'models' / level}" for level in ("large", "medium", "small")]
     taught = [f"pyramid.{level}.model={out / 'online'}" for level in ("large", "medium", "small")]
     alone = f"{{name: small, model: {out / 'models/small'}, tuning: {{lora: {{rank: 16, targets: all}}}}}}"

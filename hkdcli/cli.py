@@ -24,7 +24,7 @@ from hkdcli.cli_options import (
     end,
     render_examples,
 )
-from hkdcli.cli_plan import init, plan
+from hkdcli.cli_plan import init, plan, split
 from hkdcli.cli_results import export, merge_shards
 from hkdcli.console import Console
 from hkdcli.launch import follow_launcher, launch
@@ -153,6 +153,7 @@ def distill_refine(
 app.command(rich_help_panel="Distil", epilog=render_examples("augment"))(augment)
 app.command(rich_help_panel="Distil", epilog=render_examples("infer"))(infer)
 app.command(rich_help_panel="Distil", epilog=render_examples("evaluate"))(evaluate)
+app.command(rich_help_panel="Prepare", epilog=render_examples("split"))(split)
 app.command(rich_help_panel="Prepare", epilog=render_examples("init"))(init)
 app.command(rich_help_panel="Prepare", epilog=render_examples("plan"))(plan)
 app.command(rich_help_panel="Use", epilog=render_examples("compare"))(compare)

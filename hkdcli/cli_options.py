@@ -69,6 +69,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "hkd infer runs/quickstart records.json --shard 2/2 --out p2.jsonl",
         "hkd merge-shards records.json p1.jsonl p2.jsonl --out p.jsonl",
     ),
+    "split": (
+        "hkd split records.json",
+        "hkd split task1.json task2.json --out data --dev 10 --test 20",
+    ),
     "init": (
         "hkd init --data records.json --images photos --gpu 24",
         "hkd init --data train.json --dev dev.json --test test.json --out mine.yaml",

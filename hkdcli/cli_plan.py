@@ -1,4 +1,4 @@
-"""The commands that choose a recipe and tell what it takes, before any download: options and help."""
+"""The commands before any training: split records, choose a recipe, tell what it takes; options and help."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hkdcli import engine
-from hkdcli.cli_options import Images, Json, Overrides, Overwrite, RecipePath, RunPath, end
+from hkdcli.cli_options import Encoding, Images, Json, Overrides, Overwrite, RecipePath, RunPath, end
 from hkdcli.console import Console
 
 
@@ -62,4 +62,22 @@ def init(
     end(
         console,
         engine.init(files, out=out, name=name, **room, overwrite=overwrite, reporter=console),
+    )
+
+
+def split(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Records, of one or both tasks.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new files.")] = Path("data"),
+    dev: Annotated[int, typer.Option(metavar="PERCENT", min=0, max=99, help="Pictures for dev.json.")] = 10,
+    test: Annotated[int, typer.Option(metavar="PERCENT", min=0, max=99, help="Pictures for test.json.")] = 20,
+    encoding: Encoding = "utf-8",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Share records out to train.json, dev.json and test.json, so that no picture is in two of them."""
+    console = Console(as_json=as_json)
+    shares = {"dev": dev, "test": test}
+    end(
+        console,
+        engine.split(files, out=out, **shares, encoding=encoding, overwrite=overwrite, reporter=console),
     )

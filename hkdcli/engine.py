@@ -2,8 +2,8 @@
 
 What predicts has files of its own: `predicting` (a file, a stream, several processes, shards, calibration)
 and `picture` (one picture); so has what makes variants of records: `augmenting`; what scores predictions,
-compares them and hands them in: `evaluating`, `comparing`, `submitting`; and what is asked before hours are
-spent: `preparing`.
+compares them and hands them in: `evaluating`, `comparing`, `submitting`; what shares records out:
+`splitting`; and what is asked before hours are spent: `preparing`.
 
 Heavy packages are imported inside the functions, so that `hkd --help`, a bad recipe and `hkd evaluate`
 never wait for torch. The `Recipe` stops here: everything below takes plain values.
@@ -27,6 +27,7 @@ from hkdcli.predicting import calibrate, infer, infer_in_processes, infer_stream
 from hkdcli.preparing import DoctorOptions, OwnData, diagnose, init, plan
 from hkdcli.reporter import SILENT, Reporter
 from hkdcli.scored_files import PredictionOptions
+from hkdcli.splitting import split
 from hkdcli.stages import check_stage, describe_run, open_shared_stage, open_stage
 from hkdcli.submitting import check_submission, submit
 from hkdcli.tables import tabulate
@@ -56,6 +57,7 @@ __all__ = [
     "plan",
     "plan_distillation",
     "schema",
+    "split",
     "store_signals",
     "submit",
 ]

@@ -267,6 +267,29 @@ def check_plan(words: Sequence[str], folder: Path) -> None:
         assert main([*words[1:], *few, "--out", str(folder / "run")]) == 0
 
 
+def check_split(words: Sequence[str], folder: Path) -> None:
+    """Of enough records that no split is empty, under the names that are printed."""
+    options = parse(words)
+    kept = drop_options(words[1:], "--out", with_value={"--out"})
+    rows = [
+        {
+            "id": f"{{place}}-{number}",
+            "image_id": f"{number}.png",
+            "claim": "It is red.",
+            "question": "Is it?",
+            "choices": [{"id": "A", "choice": "True"}, {"id": "B", "choice": "False"}],
+            "correct_choice": "A",
+        }
+        for number in range(60)
+    ]
+    for place, file in enumerate(options["files"]):
+        made = folder / file.name
+        made.write_text(json.dumps(rows).replace("{place}", str(place)))
+        kept = [str(made) if word == str(file) else word for word in kept]
+    assert main([*kept, "--out", str(folder / "split")]) == 0
+    assert {path.name for path in (folder / "split").iterdir()} == {"train.json", "dev.json", "test.json"}
+
+
 def check_init(words: Sequence[str], folder: Path) -> None:
     """With one small pyramid to choose from, of few layers."""
     kept = drop_options(words[1:], "--out", with_value={"--out"})
@@ -351,6 +374,7 @@ CHECKS: dict[str, Check] = {
     "merge-shards": check_merge,
     "plan": check_plan,
     "schema": check_plain,
+    "split": check_split,
     "submit": check_submit,
 }
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
-from real_data import ROOT, find_coco_bench, needs_coco_bench
+from real_data import find_coco_bench, needs_coco_bench
 
 from hkdcli.__main__ import main
+from hkdcli.data.examples import read_examples
 
 pytestmark = needs_coco_bench
 RECORDS = {"task1.json": 752, "task2.json": 915}
@@ -73,12 +73,11 @@ def test_every_record(task: str, tiny_qwen: Path, tmp_path: Path, capsys: pytest
     check_task(capsys, tiny_qwen, find_coco_bench() / task, records, tmp_path / "p.jsonl")
 
 
-def test_no_image_is_in_two_splits() -> None:
-    split_examples = runpy.run_path(str(ROOT / "benchmarks/real/split.py"))["split_examples"]
-    splits = split_examples(find_coco_bench())
-    images = [{example.image for example in examples} for examples in splits.values()]
+def test_no_image_is_in_two_splits(tmp_path: Path) -> None:
+    files = [str(find_coco_bench() / task) for task in RECORDS]
+    assert main(["split", *files, "--out", str(tmp_path)]) == 0
+    splits = [read_examples(tmp_path / f"{name}.json").examples for name in ("train", "dev", "test")]
+    images = [{example.image for example in examples} for examples in splits]
     assert all(one.isdisjoint(other) for one, other in itertools.combinations(images, 2))
-    assert sum(map(len, splits.values())) == sum(RECORDS.values())
-    assert all(
-        {example.task for example in each} == {"hallucination", "factuality"} for each in splits.values()
-    )
+    assert sum(map(len, splits)) == sum(RECORDS.values())
+    assert all({example.task for example in each} == {"hallucination", "factuality"} for each in splits)
