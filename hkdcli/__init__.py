@@ -10,6 +10,7 @@ The public names are those of `__all__`. They are imported when they are first a
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     )
 
 __version__ = "0.1.0"
+
+# Its import, which peft's brings too, tells of optional packages; 8 bits on a CPU tell of every call.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 __all__ = [
     "CaptionRequest",

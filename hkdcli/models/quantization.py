@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 from typing import Any, Literal
 
 import torch
@@ -32,8 +31,6 @@ def check_quantizable(quantization: Quantization, device: torch.device) -> None:
     Raises:
         SetupError: bitsandbytes is not installed, or does not support the device.
     """
-    # Its import, which peft's brings too, tells of optional packages; 8 bits on a CPU tell of every call.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if quantization == "none":
         return
     if importlib.util.find_spec("bitsandbytes") is None:

@@ -348,6 +348,13 @@ def test_c16_a_bad_recipe_and_evaluate_never_load_torch(tmp_path: Path) -> None:
     assert "numpy" in modules and not modules & {"torch", "transformers"}
 
 
+def test_packages_that_are_imported_say_nothing() -> None:
+    """bitsandbytes speaks of other packages of its own, and would before every plan and diagnosis."""
+    code = "import hkdcli, bitsandbytes"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
 def test_c18_an_old_python_is_refused() -> None:
     with pytest.raises(SetupError, match="Python 3.10 is too old; hkd needs 3.11 or newer"):
         check_python((3, 10))
