@@ -21,6 +21,7 @@ from hkdcli.evaluation.tally import Tally
 
 _COLUMNS = ("tp", "fp", "fn", "matched")
 MAX_VALUES = 50  # a key with more values than this names records rather than groups of them
+_FEW_VALUES = 10  # one with so few never does, however few records there are
 
 
 def compute_phenomena(table: Table) -> dict[str, dict[str, Figures]]:
@@ -63,7 +64,11 @@ def compute_slices(
 
 
 def group_records(table: Table) -> dict[str, dict[str, list[int]]]:
-    """Indices of the records of a table by key of `meta` and value, sorted; keys of few values alone."""
+    """Indices of the records of a table by key of `meta` and value, sorted.
+
+    Left out are keys that name records rather than groups of them: of more values than `MAX_VALUES`, or of
+    less than two records a value.
+    """
     members: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for index, example in enumerate(table.records):
         for key, value in example.meta.items():
@@ -72,7 +77,7 @@ def group_records(table: Table) -> dict[str, dict[str, list[int]]]:
     return {
         key: dict(sorted(groups.items()))
         for key, groups in sorted(members.items())
-        if len(groups) <= MAX_VALUES
+        if len(groups) <= min(MAX_VALUES, max(_FEW_VALUES, sum(map(len, groups.values())) // 2))
     }
 
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [page for page in (README, *sorted((ROOT / "docs").rglob("*.md"))) if page.exists()]
 # Those that a test follows from top to bottom; the commands of the others are run one by one.
-WALKED = [ROOT / "docs" / "own-data.md"]
+WALKED = [ROOT / "docs" / "own-data.md", ROOT / "docs" / "tutorial.md"]
 # Those of accelerate/ are settings of a launcher; tests/distributed runs them.
 RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if path.parent.name != "accelerate")
 PROGRAMS = ("hkd", "make", "python", "python3")

@@ -213,6 +213,16 @@ def test_phenomena_and_slices():
     }
 
 
+@pytest.mark.parametrize(("records", "values", "is_slice"), [(10, 10, True), (30, 15, True), (30, 16, False)])
+def test_what_names_records_makes_no_slices(records, values, is_slice):
+    examples = [
+        phrase_record(str(place), "B", meta={"key": f"of {place % values}"}) for place in range(records)
+    ]
+    predictions = [predict(example.id, "B") for example in examples]
+    slices = evaluate_predictions(predictions, examples).tasks["hallucination"].slices
+    assert len(slices.get("key", ())) == (values if is_slice else 0)
+
+
 def test_the_document_defines_what_it_says():
     document = evaluate_predictions([predict("1", "B")], [phrase_record("1", "B")]).to_json()
     assert document["definitions"] == DEFINITIONS and document["schema_version"] == "1.0"
