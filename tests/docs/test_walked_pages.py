@@ -119,7 +119,7 @@ def check_shown(shown: list[str], said: str) -> None:
 
 
 def blur(line: str) -> str:
-    """Without what differs from machine to machine and data to data: numbers, widths, the best constant answer."""
+    """Without what differs from machine to machine: numbers, width of columns, the best constant answer."""
     line = re.sub("always .* has", "always it has", line)
     return re.sub(r"(?<!\w)[-+]?\d+(\.\d+)?", "0", " ".join(line.split()))
 
