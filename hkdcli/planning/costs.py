@@ -17,6 +17,7 @@ from hkdcli.models.hub import find_cache
 from hkdcli.models.loading import read_config
 from hkdcli.planning.fitting import FittedPhase
 from hkdcli.planning.hollow import build_from_config, count_bytes
+from hkdcli.planning.room import Room
 from hkdcli.planning.staging import Planned
 
 if TYPE_CHECKING:
@@ -82,18 +83,19 @@ def compute_disk(planned: Planned[Any], fitted: Sequence[FittedPhase], run: Path
     )
 
 
-def estimate_host_memory(planned: Planned[Any], fitted: Sequence[FittedPhase]) -> int:
+def estimate_host_memory(planned: Planned[Any], fitted: Sequence[FittedPhase], room: Room) -> int:
     """Bytes of main memory: of the process, and of the file of weights that is being read.
 
     Args:
         planned: the run.
-        fitted: its phases; where a CPU computes, they are in main memory too.
+        fitted: its phases; where a CPU computes, main memory is where they are.
+        room: what else a phase takes there.
 
     Returns:
         Bytes.
     """
     if planned.machine.device == "cpu":
-        return planned.process + max(each.memory.peak for each in fitted)
+        return max(room.compute_need(each.memory) for each in fitted)
     return planned.process + max(
         _weigh_largest_file(planned, level) for level in planned.stage.recipe.pyramid
     )

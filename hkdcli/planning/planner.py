@@ -107,7 +107,7 @@ def make_plan(
             planned.stood_in,
             tuple(fitted),
             compute_disk(planned, fitted, folder),
-            estimate_host_memory(planned, fitted),
+            estimate_host_memory(planned, fitted, room),
             estimate_seconds(recipe, folder),
             change,
         )
