@@ -37,7 +37,7 @@ TABLE_BEGIN, TABLE_END = "<!-- operations: written by docs/generate.py -->\n", "
 CHOOSING = DOCS / "choosing-a-pyramid.md"
 EXIT_CODES = {
     0: "done",
-    1: "a bug of ours",
+    1: "a bug of ours, or a training whose loss or gradients are not finite",
     2: "a recipe, option or argument cannot be used",
     3: "data, a model folder or the environment is refused",
     4: "the machine's limit: memory, disk or GPU",

@@ -127,7 +127,7 @@ def augment(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Make variants of records that never lie about the label: a new dataset, or a sheet to look at."""
+    """Make variants of records whose labels stay true, or none: a new dataset, or a sheet to look at."""
     console = Console(as_json=as_json)
     check_trusted(operations, trust_code)
     target = Target(out, preview, resume, overwrite, nproc)

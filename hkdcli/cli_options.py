@@ -33,7 +33,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "hkd augment recipes/augment/scenes.yaml copies=2 --out augmented-scenes",
     ),
     "infer": (
-        "hkd infer runs/quickstart scenes:test --shift --out predictions.jsonl",
+        "hkd infer runs/quickstart scenes:test --shift --shift-task hallucination --out predictions.jsonl",
         "hkd infer scenes:small records.json --images photos --limit 100 --out predictions.jsonl",
         "hkd infer runs/quickstart records.jsonl --out predictions.jsonl --resume",
         "hkd infer runs/quickstart records.jsonl --out p.jsonl --batch-size auto --nproc 2",

@@ -1,1 +1,1 @@
-"""Variants of records that never lie about the label: operations, what each may falsify, and how they mix."""
+"""Variants of records whose labels are to stay true: operations, what each may falsify, and how they mix."""

@@ -16,10 +16,10 @@ GIB = 2**30
 _USABLE_SHARE = 0.98
 _CUDA_OVERHEAD = round(0.75 * GIB)
 _SLACK = 0.1
-# On a CPU what is freed is kept, in pieces that do not always fit, and a process that trains is larger than the
+# On a CPU what is freed is kept, in pieces that do not always fit, and a process that trains is larger than
 # one that plans: docs/plan.md says what was measured.
 _CPU_OVERHEAD = round(0.25 * GIB)
-_CPU_SLACK = 0.5
+_CPU_SLACK = 0.8
 
 
 @dataclass(frozen=True, slots=True)
