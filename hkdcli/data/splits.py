@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from collections.abc import Iterable
 
 from hkdcli.data.records import Example
@@ -31,7 +32,8 @@ def split_examples(examples: Iterable[Example], *, dev: int, test: int) -> dict[
 
 
 def _choose_split(image: str, train: int, dev: int) -> str:
-    point = int(hashlib.sha256(image.encode("utf-8", "surrogatepass")).hexdigest(), 16) % 100
+    name = posixpath.normpath(image).encode("utf-8", "surrogatepass")  # ./a.jpg is a.jpg
+    point = int(hashlib.sha256(name).hexdigest(), 16) % 100
     if point < train:
         return "train"
     return "dev" if point < train + dev else "test"

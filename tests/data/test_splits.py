@@ -52,3 +52,10 @@ def test_a_larger_test_takes_pictures_from_train_alone():
     examples = make_records([f"{place}.jpg" for place in range(500)])
     small, large = (split_examples(examples, dev=0, test=test)["test"] for test in (10, 30))
     assert {each.id for each in small} < {each.id for each in large}
+
+
+def test_a_picture_goes_to_one_place_however_its_name_is_written():
+    for name in ("0.jpg", "photos/1.jpg", "photos/2.jpg"):
+        spelled = (name, f"./{name}", f"a/../{name}", name.replace("/", "//"))
+        splits = split_examples(make_records(spelled), dev=30, test=30)
+        assert sorted(map(len, splits.values())) == [0, 0, len(spelled)]
