@@ -85,6 +85,7 @@ def write_rows(rows: Sequence[Row], path: Path) -> None:
         (row for row in rows if row["arm"] in arms), key=lambda row: (row["seed"], arms.index(row["arm"]))
     )
     document = {"online_steps": ONLINE_STEPS, "refine_steps": REFINE_STEPS, "test": TEST, "results": rows}
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
 
 
