@@ -1,13 +1,13 @@
-"""Real photos: a pyramid of 140M, 75M and 54M parameters on coco-bench, every part with its controls.
+"""Real photos: a pyramid of 140M, 76M and 55M parameters on coco-bench, every part with its controls.
 
     pip install --no-deps -r benchmarks/real/requirements.txt
     python benchmarks/photos.py ../shared/data/coco-bench --write docs/results/photos.md
 
 Assembles the models, splits the records by image, and trains the small model on labels alone, then by the
 recipes of both stages (recipes/real), with as many steps in all. Every model answers the test records with
-the photo, with a grey picture in its place, and in every order of the choices. Each score has a 95 % interval
-over images, and the small models are compared pair by pair. Hours on two cores; a run that was interrupted
-goes on where it stopped.
+the photo, with a grey picture in its place, and with captions' choices in every order. Each score has a 95 %
+interval over images, and the small models are compared pair by pair. Hours on two cores; a run that was
+interrupted goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ONLINE, REFINE = RECIPES / "coco-online.yaml", RECIPES / "coco-refine.yaml"
 WAYS: Mapping[str, InferOptions] = {
     "photo": InferOptions(),
     "grey": InferOptions(blind=True),
-    "photo, --shift": InferOptions(shifts=None),
+    # Verdicts have one order in all records, so a model that has learned them knows no other.
     "photo, --shift-task hallucination": InferOptions(shifts=None, shift_task="hallucination"),
 }
 # Whose answers are compared: how much better the second of a pair is than the first.
