@@ -59,14 +59,15 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 
 
 def write_page(rows: Sequence[Row], page: Path) -> None:
-    """Write each table between its marks in the page, and a plot of the first beside it; the words stay.
+    """Write each table between its marks in the page, and plots of the first two beside it; the words stay.
 
     Args:
         rows: of `ablation.json`.
         page: Markdown that has, for each table, `<!-- NAME -->` and `<!-- end of NAME -->`.
     """
     page.write_text(render_page(rows, page.read_text("utf-8")), "utf-8")
-    draw_plot(rows, TABLES["steps"], page.with_name("ablation-steps.svg"))
+    for name in ("steps", "compute"):
+        draw_plot(rows, TABLES[name], page.with_name(f"ablation-{name}.svg"))
 
 
 def render_page(rows: Sequence[Row], text: str) -> str:
