@@ -1,5 +1,6 @@
 """The benchmark on real photos reads its recipes, and shows what it found."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -25,6 +26,11 @@ def test_no_two_ways_share_a_file_of_predictions(tmp_path):
     assert len({find_predictions(tmp_path, name, way) for name in MODELS for way in WAYS}) == len(
         MODELS
     ) * len(WAYS)
+
+
+def test_the_page_says_what_the_figures_say():
+    page = PHOTOS.read_text("utf-8")
+    assert render_page(json.loads(PHOTOS.with_suffix(".json").read_text("utf-8")), page) == page
 
 
 def test_the_page_has_intervals_where_there_are_any():
