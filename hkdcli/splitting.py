@@ -41,7 +41,7 @@ def split(
         Records and pictures of each split.
 
     Raises:
-        UsageError: The shares leave nothing to train on, or a file is there already.
+        UsageError: The shares leave nothing to train on, or a file is there that would be lost or be wrong.
     """
     from hkdcli.data.examples import write_examples
     from hkdcli.data.splits import split_examples
@@ -51,10 +51,16 @@ def split(
         raise UsageError(
             f"--dev {dev} and --test {test} leave no pictures for train", hint="Give less than 100 together."
         )
-    wanted = {"train": 100 - dev - test, "dev": dev, "test": test}
-    paths = {name: out / f"{name}.json" for name, percent in wanted.items() if percent}
+    shares = {"train": 100 - dev - test, "dev": dev, "test": test}
+    paths = {name: out / f"{name}.json" for name, percent in shares.items() if percent}
     for path in paths.values():
         check_output(path, overwrite=overwrite, resumable=False, inputs=files)
+    for name in shares.keys() - paths.keys():
+        if (out / f"{name}.json").exists():  # its pictures would be in the new train.json too
+            raise UsageError(
+                f"{out / name}.json: is of another split, and --{name} 0 would leave it there",
+                hint="Move it away, or give another --out.",
+            )
     splits = split_examples(_read_all(files, encoding, reporter), dev=dev, test=test)
     _check_filled({name: splits[name] for name in paths})
     for name, path in paths.items():

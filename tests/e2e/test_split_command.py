@@ -53,6 +53,14 @@ def test_what_is_there_is_kept(files, tmp_path):
     assert (tmp_path / "test.json").read_bytes() != before
 
 
+def test_a_file_of_another_split_does_not_stay_beside_it(files, tmp_path):
+    call_hkd("split", *files, "--out", tmp_path / "data")
+    before = (tmp_path / "data/train.json").read_bytes()
+    ran = call_hkd("split", *files, "--out", tmp_path / "data", "--dev", "0", "--overwrite", code=2)
+    assert "dev.json: is of another split, and --dev 0 would leave it there" in ran.err
+    assert (tmp_path / "data/train.json").read_bytes() == before
+
+
 def test_the_source_is_never_overwritten(files, tmp_path):
     (tmp_path / "train.json").write_bytes(files[0].read_bytes())
     ran = call_hkd("split", tmp_path / "train.json", "--out", tmp_path, "--overwrite", code=2)
