@@ -90,13 +90,19 @@ def render_arms(rows: Sequence[Row], arms: Sequence[str]) -> str:
     for arm in arms:
         of_arm = [row for row in rows if row["arm"] == arm]
         if of_arm:
-            line = [arm, *_render_cost(of_arm, rows)]
+            line = [_name(of_arm, rows), *_render_cost(of_arm, rows)]
             line += [render_spread([row["plain"][name] for row in of_arm]) for name in FIGURES]
             line += [render_spread([row[way][name] for row in of_arm]) for way, name in SHIFTED]
             cells.append(line)
     if len(cells) < 2:
         return "No figures yet."
     return "\n".join([render_table(header, cells), *_render_gains(rows, arms)])
+
+
+def _name(of_arm: Sequence[Row], rows: Sequence[Row]) -> str:
+    """The arm's name, and how many seeds it has where it has not all."""
+    seeds, name = {row["seed"] for row in rows}, str(of_arm[0]["arm"])
+    return name if len(of_arm) == len(seeds) else f"{name} ({len(of_arm)} of {len(seeds)} seeds)"
 
 
 def _render_cost(of_arm: Sequence[Row], rows: Sequence[Row]) -> tuple[str, str]:

@@ -84,6 +84,7 @@ def test_a_table_has_means_spreads_and_gains():
     assert "| one | 9 | 7 | 0.200 ± 0.141 |" in table and "| two | 9 + 9 | 14 | 0.350 ± " in table
     assert "- two: +0.100, +0.200" in table
     assert "not yet run" not in table
+    assert "| one (1 of 2 seeds) | 9 | 7 | 0.100 |" in render_arms(rows[:1] + rows[2:], ("one", "two"))
 
 
 def test_the_same_figures_give_the_same_plot(tmp_path):
