@@ -111,7 +111,7 @@ def start_hkd(arguments: Sequence[str | Path], folder: Path, out: Path, err: Pat
     with patch.dict(os.environ, ENVIRONMENT | {"PYTHONPATH": path}):
         forkserver.ensure_running()
     for path in (out, err):
-        path.touch()
+        path.write_bytes(b"")
     process = context.Process(target=_be_hkd, args=([str(word) for word in arguments], folder, out, err))
     process.start()
     return process
@@ -141,6 +141,8 @@ def interrupt(
 ) -> tuple[int, str]:
     """Start `hkd ARGUMENTS`, send it a signal `delay_s` after `when()` first holds, and wait for its end.
 
+    A signal that it can heed waits until it has said something: before that it may not listen yet.
+
     Returns:
         Its return code as subprocess gives it (negative: ended by that signal), and its stderr.
     """
@@ -148,7 +150,8 @@ def interrupt(
     with heed_interrupts():
         process = start_hkd(arguments, folder, folder / "stdout.txt", said)
     try:
-        wait_until(lambda: not process.is_alive() or when())
+        must_listen = number != signal.SIGKILL
+        wait_until(lambda: not process.is_alive() or (when() and (not must_listen or said.stat().st_size > 0)))
         assert process.is_alive(), f"ended before the signal\n{said.read_text()}"
         time.sleep(delay_s)  # no synchronisation: which moment of the work is hit is meant to vary
         os.kill(process.pid or 0, number)
