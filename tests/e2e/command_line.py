@@ -151,7 +151,9 @@ def interrupt(
         process = start_hkd(arguments, folder, folder / "stdout.txt", said)
     try:
         must_listen = number != signal.SIGKILL
-        wait_until(lambda: not process.is_alive() or (when() and (not must_listen or said.stat().st_size > 0)))
+        wait_until(
+            lambda: not process.is_alive() or (when() and (not must_listen or said.stat().st_size > 0))
+        )
         assert process.is_alive(), f"ended before the signal\n{said.read_text()}"
         time.sleep(delay_s)  # no synchronisation: which moment of the work is hit is meant to vary
         os.kill(process.pid or 0, number)
