@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from hkdcli import engine
-from hkdcli.cli_options import Data, Encoding, Images, Json, Overwrite, end
+from hkdcli.cli_options import Data, Encoding, Images, Json, Limit, Overwrite, end
 from hkdcli.console import Console
 from hkdcli.engine import EvaluateOptions, PredictionOptions
 from hkdcli.opening import DataOptions
@@ -35,7 +35,37 @@ Columns = Annotated[
         rich_help_panel=_OTHERS,
     ),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many records.", show_default="all")]
+Out = Annotated[Path | None, typer.Option(help="File of results to write (JSON).", show_default="none")]
+Report = Annotated[
+    list[Path] | None,
+    typer.Option(help="Report to write, .html or .md; give it twice for both.", show_default="none"),
+]
+Gallery = Annotated[int, typer.Option(min=0, help="How many wrong records the HTML report shows.")]
+PerRecord = Annotated[
+    Path | None, typer.Option(help="CSV file to write, one row a record.", show_default="none")
+]
+NoIntervals = Annotated[bool, typer.Option("--no-intervals", help="Leave out the bootstrap.")]
+Blind = Annotated[
+    Path | None,
+    typer.Option(
+        help="Predictions of the same model by hkd infer --blind: shows what the images add.",
+        show_default="none",
+        rich_help_panel=_CHECKS,
+    ),
+]
+TrainedOn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATA",
+        help="Records that the model learned from: shows how many of these it knows.",
+        show_default="none",
+        rich_help_panel=_CHECKS,
+    ),
+]
+FailOnLeak = Annotated[
+    bool,
+    typer.Option("--fail-on-leak", help="With --trained-on: refuse known records.", rich_help_panel=_CHECKS),
+]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse records whose correct_answer and correct_choice disagree.")
 ]
@@ -44,41 +74,14 @@ Strict = Annotated[
 def evaluate(
     predictions: Predictions,
     data: Data,
-    out: Annotated[
-        Path | None, typer.Option(help="File of results to write (JSON).", show_default="none")
-    ] = None,
-    report: Annotated[
-        list[Path] | None,
-        typer.Option(help="Report to write, .html or .md; give it twice for both.", show_default="none"),
-    ] = None,
-    gallery: Annotated[int, typer.Option(min=0, help="How many wrong records the HTML report shows.")] = 200,
-    per_record: Annotated[
-        Path | None, typer.Option(help="CSV file to write, one row a record.", show_default="none")
-    ] = None,
-    no_intervals: Annotated[bool, typer.Option("--no-intervals", help="Leave out the bootstrap.")] = False,
-    blind: Annotated[
-        Path | None,
-        typer.Option(
-            help="Predictions of the same model by hkd infer --blind: shows what the images add.",
-            show_default="none",
-            rich_help_panel=_CHECKS,
-        ),
-    ] = None,
-    trained_on: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DATA",
-            help="Records that the model learned from: shows how many of these it knows.",
-            show_default="none",
-            rich_help_panel=_CHECKS,
-        ),
-    ] = None,
-    fail_on_leak: Annotated[
-        bool,
-        typer.Option(
-            "--fail-on-leak", help="With --trained-on: refuse known records.", rich_help_panel=_CHECKS
-        ),
-    ] = False,
+    out: Out = None,
+    report: Report = None,
+    gallery: Gallery = 200,
+    per_record: PerRecord = None,
+    no_intervals: NoIntervals = False,
+    blind: Blind = None,
+    trained_on: TrainedOn = None,
+    fail_on_leak: FailOnLeak = False,
     parser: Parser = "lenient",
     columns: Columns = None,
     limit: Limit = None,

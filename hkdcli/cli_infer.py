@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -32,6 +33,7 @@ from hkdcli.cli_options import (
     Images,
     Json,
     Level,
+    Limit,
     Model,
     Nproc,
     Overwrite,
@@ -70,7 +72,6 @@ Data = Annotated[
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="File of predictions to write (JSONL).", show_default=False)]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many records.", show_default="all")]
 OnBad = Annotated[
     Literal["error", "skip", "keep"],
     typer.Option(help="What an unusable record does; keep writes a row for it."),
@@ -183,28 +184,22 @@ def infer(
 ) -> None:
     """Predict an answer, with its posterior, for every record; or judge one picture."""
     console, given = Console(as_json=as_json), command.params
-    options = build_options(given)
-    way = choose_way(given)
+    options, way = build_options(given), choose_way(given)
     check_places(given)
-
-    def open_options(source: str) -> DataOptions:
-        return DataOptions(source, images, on_bad, limit, encoding, allow_outside_root=allow_outside_root)
-
+    records = DataOptions(data or "", images, on_bad, limit, encoding, allow_outside_root=allow_outside_root)
     if calibrate is not None:
-        fitted = engine.calibrate(model, open_options(calibrate), options, console)
+        fitted = engine.calibrate(model, replace(records, source=calibrate), options, console)
         if way == "calibrate":
-            end(console, fitted)
-            return
+            return end(console, fitted)
     if way == "picture" and image is not None:
         if evidence is not None:
             check_output(evidence, overwrite=overwrite, inputs=[image])
         question = PictureQuestion(image, caption, parse_phrases(phrases), claim, context or "")
         end(console, engine.infer_picture(model, question, options, evidence=evidence, reporter=console))
     elif way == "stream":
-        end(console, engine.infer_stream(model, open_options("-"), options, console))
+        end(console, engine.infer_stream(model, records, options, console))
     else:
-        output = Output(out or Path(), resume, overwrite)
-        _infer_file(command, open_options(data or ""), options, output, console)
+        _infer_file(command, records, options, Output(out or Path(), resume, overwrite), console)
 
 
 def _infer_file(

@@ -129,6 +129,7 @@ RunPath = Annotated[Path | None, typer.Option("--out", help="Run folder.", show_
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A file of records, or scenes:SPLIT.")]
 Encoding = Annotated[str, typer.Option(help="Text encoding of the records.")]
 Images = Annotated[Path | None, typer.Option(help="Folder of the images.", show_default="beside the records")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many records.", show_default="all")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what is there.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")]

@@ -32,7 +32,7 @@ def split_examples(examples: Iterable[Example], *, dev: int, test: int) -> dict[
 
 
 def _choose_split(image: str, train: int, dev: int) -> str:
-    name = posixpath.normpath(image).encode("utf-8", "surrogatepass")  # ./a.jpg is a.jpg
+    name = posixpath.normpath(image).encode()  # ./a.jpg is a.jpg
     point = int(hashlib.sha256(name).hexdigest(), 16) % 100
     if point < train:
         return "train"

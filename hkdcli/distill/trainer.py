@@ -82,8 +82,7 @@ def train(
     evaluated too.
 
     Args:
-        student: on its device, takes a Batch and gives AnswerLogits; the parameters that require a gradient
-            are trained.
+        student: on its device; takes a Batch, gives AnswerLogits. What requires a gradient is trained.
         signals: what its teachers say; not asked while lambda is 0, unless they learn too.
         objective: what is minimised.
         source: where micro-batches come from.
