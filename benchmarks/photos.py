@@ -110,7 +110,7 @@ def count_steps(changes: Sequence[str]) -> dict[str, int]:
 
 
 def train(options: argparse.Namespace) -> dict[str, float | None]:
-    """Train the three runs, or go on with them; returns CPU seconds of those that were trained in one go."""
+    """Train the three runs, or go on with them; returns CPU seconds of those that one process trained."""
     out, steps = options.out, count_steps(options.changes)
     drawn = [f"seed={options.seed}", "data.test=null"]
     for name in ("train", "dev"):
@@ -134,9 +134,11 @@ def _train(
 ) -> float | None:
     is_new, begin = not folder.exists(), time.process_time()
     command(recipe, changes, out=folder, resume=not is_new)
-    spent = time.process_time() - begin
-    print(f"{folder.name}: trained, {spent:.0f} CPU seconds in this process", flush=True)
-    return round(spent) if is_new else None
+    spent, kept = round(time.process_time() - begin), folder.with_suffix(".json")
+    if is_new:
+        kept.write_text(json.dumps(spent), "utf-8")
+    print(f"{folder.name}: trained, {spent} CPU seconds in this process", flush=True)
+    return int(json.loads(kept.read_text("utf-8"))) if kept.exists() else None
 
 
 def answer(name: str, model: Model, data: DataOptions, options: argparse.Namespace) -> dict[str, Any]:

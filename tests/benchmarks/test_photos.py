@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from photos import MODELS, ONLINE, PAIRS, WAYS, count_steps, find_predictions
+from photos import MODELS, ONLINE, PAIRS, WAYS, _train, count_steps, find_predictions
 from photos_page import render_page
 
 from hkdcli.recipe import Recipe
@@ -20,6 +20,18 @@ def test_levels_are_those_of_the_recipe_and_pairs_those_of_the_models():
     assert {model.level for model in MODELS.values()} - {None} < levels
     assert {name for pair in PAIRS for name in pair} < set(MODELS)
     assert count_steps(["train.max_steps=17", "train.warmup_steps=2"]) == {"online": 17, "refine": 17}
+
+
+def test_what_a_training_cost_outlives_the_process(tmp_path):
+    def command(recipe, changes, out, resume):
+        assert resume == out.exists()
+        out.mkdir(exist_ok=True)
+
+    assert _train(command, ONLINE, [], tmp_path / "one") == 0  # it takes no time, and says so
+    (tmp_path / "one.json").write_text("77")
+    assert _train(command, ONLINE, [], tmp_path / "one") == 77
+    (tmp_path / "two").mkdir()  # another process began it, and did not come to its end
+    assert _train(command, ONLINE, [], tmp_path / "two") is None
 
 
 def test_no_two_ways_share_a_file_of_predictions(tmp_path):
