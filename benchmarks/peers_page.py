@@ -46,7 +46,8 @@ LEAD = """\
 Training on the same two rows and the same weights, a random Qwen2.5-VL of width 64 with heads as large
 as real ones; then inference on the same records and weights. The run gives no figures unless contenders
 of one objective had the same tokens, the same answer tokens and the same loss of the first step. Ratios
-are taken within a round, in brackets the least and the most of the rounds; above 1 the peer costs more."""
+are taken within a round, in brackets the least and the most of the rounds; above 1 the peer costs more.
+The machine had other work, which moves seconds more than ratios."""
 KEPT = """\
 *freed memory kept*: the same, with glibc told not to give large tensors back after each step
 (`MALLOC_MMAP_THRESHOLD_`, `MALLOC_TRIM_THRESHOLD_`), which hkd does by itself on a CPU. hkd opens its
