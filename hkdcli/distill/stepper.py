@@ -23,7 +23,7 @@ from hkdcli.distill.settings import TrainSettings
 from hkdcli.distill.signals import Signals
 from hkdcli.distill.sources import BatchSource
 from hkdcli.errors import BadRow, DataError, MachineLimitError, UsageError
-from hkdcli.models.answers import AnswerLogits
+from hkdcli.models.answers import AnswerLogits, quieten_frozen
 from hkdcli.ranks import add_up, collect, sign
 from hkdcli.reporter import SILENT, Reporter
 from hkdcli.runtime import is_out_of_memory
@@ -146,10 +146,7 @@ class Stepper:
         """
         for root in self.modules.values():
             root.train()
-            for module in root.modules():
-                parameters = list(module.parameters())
-                if parameters and not any(parameter.requires_grad for parameter in parameters):
-                    module.eval()
+            quieten_frozen(root)
 
     def take_step(self, step: int) -> StepOutcome:
         """Take one optimizer step, unless its loss or gradient is not finite.

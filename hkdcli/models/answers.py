@@ -91,11 +91,16 @@ class AnswerModel(nn.Module):
             Itself.
         """
         super().train(mode)
-        for module in self.model.modules():
-            parameters = list(module.parameters())
-            if parameters and not any(parameter.requires_grad for parameter in parameters):
-                module.eval()
+        quieten_frozen(self.model)
         return self
+
+
+def quieten_frozen(root: nn.Module) -> None:
+    """Put every module of a model in evaluation mode that has parameters, none of which is trained."""
+    for module in root.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()
 
 
 def compute_hidden_states(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
