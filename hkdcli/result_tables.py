@@ -18,7 +18,7 @@ SHOWN_CHANGES = 20
 
 
 def tabulate_results(results: Results) -> list[Table]:
-    """The scores of all tasks side by side, then classes and slices, then what was counted."""
+    """The scores of all tasks side by side, then classes, kinds of choices and slices, then what was counted."""
     blocks: dict[str, ScoredPart] = {"all": results, **results.tasks}
     names = list(results.metrics)
     rows = [[name, *(_render_score(block, name) for block in blocks.values())] for name in names]
@@ -30,6 +30,7 @@ def tabulate_results(results: Results) -> list[Table]:
     return [
         Table("Scores", ("metric", *blocks), rows),
         Table("Per class", ("task", "class", "precision", "recall", "f1", "support"), classes),
+        *_tabulate_phenomena(results),
         *_tabulate_slices(results),
         *_tabulate_risk(results),
         *_tabulate_parsing(results),
@@ -78,6 +79,18 @@ def _render_score(block: Any, name: str) -> str:
     interval = block.intervals.get(name)
     text = render_figure(block.metrics[name])
     return f"{text} ± {interval['half_width']:.3f}" if interval else text
+
+
+def _tabulate_phenomena(results: Results) -> list[Table]:
+    """Which kinds of choices are found, and which are suspected where they are true."""
+    names = ("found_rate", "false_alarm_rate", "false_choices", "true_choices")
+    rows = [
+        [task, f"{key}: {value}", *(render_figure(found.get(name)) for name in names)]
+        for task, block in results.tasks.items()
+        for key, values in block.phenomena.items()
+        for value, found in values.items()
+    ]
+    return [Table("Choices", ("task", "choices", *names), rows)] if rows else []
 
 
 def _tabulate_slices(results: Results) -> list[Table]:

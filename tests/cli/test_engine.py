@@ -184,3 +184,21 @@ def test_the_risk_of_the_most_confident_is_a_table_where_rows_say_how_sure_they_
         tables = {table.title: table for table in outcome.tables}
         assert ("Risk among the most confident" in tables) == bool(certain)
     assert [row[1] for row in tables["Risk among the most confident"].rows] == ["0.000"] * 5
+
+
+@pytest.mark.parametrize("missed", ["colour", "relation"])
+def test_kinds_of_choices_that_are_missed_stand_in_a_table(tmp_path: Path, missed: str) -> None:
+    from hkdcli.scenes.source import load_scenes
+
+    examples = [each for each in load_scenes("test", size=20).examples if each.task == "hallucination"]
+    with (tmp_path / "p.jsonl").open("w") as file:
+        for example in examples:
+            kinds = example.extra["meta"]["phenomena"]
+            found = [letter for letter in example.answer or () if kinds.get(letter) != missed]
+            file.write(json.dumps({"id": example.id, "prediction": sorted(found)}) + "\n")
+    outcome = engine.evaluate(tmp_path / "p.jsonl", DataOptions("scenes:test", limit=20))
+    rows = next(table for table in outcome.tables if table.title == "Choices").rows
+    assert {row[1]: row[2] for row in rows} == {
+        f"phenomena: {kind}": "0.000" if kind == missed else "1.000"
+        for kind in ("colour", "object", "position", "relation", "size")
+    }
