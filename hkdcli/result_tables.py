@@ -18,7 +18,7 @@ SHOWN_CHANGES = 20
 
 
 def tabulate_results(results: Results) -> list[Table]:
-    """The scores of all tasks side by side, then classes, kinds of choices and slices, then what was counted."""
+    """The scores of all tasks side by side; then classes, kinds of choices, slices, and what was counted."""
     blocks: dict[str, ScoredPart] = {"all": results, **results.tasks}
     names = list(results.metrics)
     rows = [[name, *(_render_score(block, name) for block in blocks.values())] for name in names]
