@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import IO
 
 from hkdcli.atomic import disk_errors
@@ -16,6 +18,9 @@ from hkdcli.inference.rounds import ask_all
 from hkdcli.inference.row_files import list_records, put_in_order, read_done_rows
 from hkdcli.inference.rows import Row, RunHashes, render_failure, render_line
 from hkdcli.reporter import SILENT, Reporter
+
+_FLIPS = 0.5  # mean share of single orders that contradict all together, above which shifts are in doubt
+_FEW = 20  # shifted records of a task of which that share says something
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ def predict(
         finally:
             reporter.finish()  # after an interrupt too: a bar leaves the terminal as it was
     put_in_order(out, list(records))
+    counts.warn_of_flips(reporter)
     nameless = [row for row in dataset.bad_rows if not row.id]
     if nameless:
         reporter.warn(
@@ -119,6 +125,7 @@ class _Counts:
         self.failed = sum(value == "error" for value in status.values())
         self.abstained = sum(value == "abstain" for value in status.values())
         self.truncated = 0
+        self.flips: defaultdict[str, list[float]] = defaultdict(list)
 
     def add(self, row: Row) -> None:
         """Count one more row."""
@@ -126,6 +133,18 @@ class _Counts:
         self.failed += row["status"] == "error"
         self.abstained += row["status"] == "abstain"
         self.truncated += row["truncated"]
+        if (row["shifts"] or 1) > 1:
+            self.flips[row["task"]].append(row["flip_rate"])
+
+    def warn_of_flips(self, reporter: Reporter) -> None:
+        """Say of which tasks single orders of the choices mostly contradict all together."""
+        for task, rates in sorted(self.flips.items()):
+            if len(rates) >= _FEW and fmean(rates) > _FLIPS:
+                reporter.warn(
+                    f"{task}: single orders of the choices mostly contradict all together (flip rate "
+                    f"{fmean(rates):.2f}): the model goes by letters or places, or met one order alone in "
+                    "training; on labelled records, compare with this task in one order (--shift-task)"
+                )
 
 
 def _answer(

@@ -15,11 +15,13 @@ from tiny_records import DrawnImages, make_factuality, make_hallucination
 
 from hkdcli.data.datasets import Dataset
 from hkdcli.errors import BadRow, DataError, ModelError, UsageError
+from hkdcli.inference import predict as predicting
 from hkdcli.inference.asking import Asking, Judge, build_rules
 from hkdcli.inference.predict import PredictSummary
 from hkdcli.inference.predict import predict as predict_with
 from hkdcli.inference.scoring import Scorer
 from hkdcli.models.loading import load_model
+from hkdcli.reporter import SilentReporter
 
 KEYS = {
     *("id", "task", "prediction", "posterior", "marginals", "confidence", "shifts", "flip_rate", "all_agree"),
@@ -60,6 +62,37 @@ def scorer(tiny_llava: Path) -> Scorer:
 
 def read_rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+class Warnings(SilentReporter):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.heard.append(text)
+
+
+@pytest.mark.parametrize(("flips", "count", "warned"), [(1.0, 40, True), (0.25, 40, False), (1.0, 30, False)])
+def test_orders_that_contradict_all_together_are_told(
+    scorer, tmp_path, monkeypatch, flips, count, warned
+) -> None:
+    """The judge that ships has 0.74 on factuality, whose score shifts halve, and 0.05 on hallucination."""
+    given = {"factuality": flips, "hallucination": 0.0}
+    real = predicting.render_row
+    monkeypatch.setattr(
+        predicting,
+        "render_row",
+        lambda judge, example, *rest: {
+            **real(judge, example, *rest),
+            "flip_rate": given[example.task],
+        },
+    )
+    for shifts, name in ((None, "all"), (1, "one")):
+        reporter = Warnings()
+        predict(make_dataset(count), scorer, shifts=shifts, out=tmp_path / name, reporter=reporter)
+        heard = [text for text in reporter.heard if "flip rate" in text]
+        assert [text.split(":")[0] for text in heard] == ["factuality"] * (warned and shifts is None)
+        assert all("flip rate 1.00" in text for text in heard)
 
 
 @pytest.mark.parametrize("task", ["hallucination", "factuality"])
@@ -228,6 +261,7 @@ from test_predict import make_dataset
 
 from hkdcli.inference.scoring import Scorer
 from hkdcli.models.loading import load_model
+from hkdcli.reporter import SilentReporter
 from test_predict import predict
 
 score = Scorer.score_prepared
