@@ -38,7 +38,8 @@ _PROBABILITIES: dict[str, tuple[float, float, float]] = {
     "rescale": (0.1, 0.2, 0.4),
     "crop": (0.0, 0.3, 0.5),
     "flip": (0.5, 0.5, 0.5),
-    "order": (1.0, 1.0, 1.0),
+    # Where every record came in another order, a small model learned no verdicts: docs/results/benchmarks.md.
+    "order": (0.5, 0.5, 0.5),
     "letters": (0.0, 0.0, 0.2),
 }
 _COLUMNS: tuple[PolicyName, ...] = ("light", "standard", "strong")

@@ -50,8 +50,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (run / "levels" / "1-medium").mkdir(parents=True)
     recipe = read_recipe(ROOT / "recipes" / "quickstart.yaml", Recipe).model_dump(mode="json")
     (run / "manifest.json").write_text(json.dumps({"recipe": recipe}))
-    (folder / "runs" / "scenes-online").mkdir()
-    for place in ("quickstart/student", "quickstart/levels/1-medium/model", "scenes-online/student"):
+    runs = ("scenes-online/student", "scenes-orders/student")
+    for place in ("quickstart/student", "quickstart/levels/1-medium/model", *runs):
         shutil.copytree(SHIPPED / "small", folder / "runs" / place)  # calibration is written into some
     shutil.copy(next((folder / "images").iterdir()), folder / "cat.png")
     write_scenes(folder / "scenes", load_scenes("test", size=4))
