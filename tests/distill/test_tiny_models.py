@@ -104,7 +104,6 @@ def count_lines(path):
     return len(path.read_bytes().splitlines()) if path.exists() else 0
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_killed_training_resumes_to_the_same_weights(tiny_qwen, teacher_folder, tmp_path):
     """SIGKILL in the middle of a run, then a resume: all weights as without the kill, bit for bit."""

@@ -111,8 +111,14 @@ def write_refine_recipe(recipe: Path, folder: Path, signals: str) -> Path:
     return path
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("signals", "shards"), [("stored", "false"), ("live", "false"), ("stored", "true")])
+@pytest.mark.parametrize(
+    ("signals", "shards"),
+    [
+        ("stored", "false"),
+        pytest.param("live", "false", marks=pytest.mark.slow),
+        pytest.param("stored", "true", marks=pytest.mark.slow),
+    ],
+)
 def test_nproc_refines_as_one_process_does_and_shares_the_storing(
     recipe: Path, tmp_path: Path, signals: str, shards: str
 ) -> None:

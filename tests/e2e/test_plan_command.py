@@ -166,7 +166,6 @@ def test_what_cannot_be_planned_is_refused_with_what_to_do(models, tmp_path, opt
     assert words in said.err
 
 
-@pytest.mark.slow
 def test_planning_asks_no_network_and_leaves_nothing_behind(tmp_path):
     """A known pyramid of the hub, with sockets that refuse; HF_HUB_OFFLINE is not set."""
     program = (
