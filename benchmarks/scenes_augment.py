@@ -41,7 +41,7 @@ from hkdcli.scenes.source import load_scenes
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "scenes" / "augment.yaml"
 WITHOUT_SWAPS = (
-    "augment.probabilities={question: 0, instruction: 0, swap_object: 0, swap_attribute: 0, "
+    "augment.probabilities={order: 1, question: 0, instruction: 0, swap_object: 0, swap_attribute: 0, "
     "swap_relation: 0, repair: 0}"
 )
 ARMS: dict[str, tuple[str, ...]] = {
