@@ -261,7 +261,6 @@ from test_predict import make_dataset
 
 from hkdcli.inference.scoring import Scorer
 from hkdcli.models.loading import load_model
-from hkdcli.reporter import SilentReporter
 from test_predict import predict
 
 score = Scorer.score_prepared
